@@ -1,0 +1,5 @@
+//! Framed TCP from one thread.
+
+#![forbid(unsafe_code)]
+
+pub mod codec;
