@@ -5,13 +5,19 @@
 //! The codecs here cover the usual framings; [`Codec`] has the contract for writing another.
 
 mod error;
+mod fixed;
 mod length_prefixed;
 mod output;
+mod raw;
+mod varint;
 
 pub use error::{ConfigError, EncodeError, FrameError, FrameErrorKind};
+pub use fixed::Fixed;
 pub use length_prefixed::{LengthCounts, LengthPrefixed, LengthPrefixedBuilder, Oversize};
 pub use output::Output;
 pub(crate) use output::{Part, Segment};
+pub use raw::Raw;
+pub use varint::Varint;
 
 /// The largest payload that the codecs of this crate accept unless told otherwise: 100 MiB.
 pub const MAX_FRAME_DEFAULT: u64 = 100 * 1024 * 1024;
@@ -163,7 +169,8 @@ pub trait Codec: Clone {
     /// The input can never become a frame. The connection ends with that error as its reason.
     fn scan(&mut self, input: &[u8]) -> Result<Scan, FrameError>;
 
-    /// The stream has ended and `rest` is what `scan` did not take: is its front a last frame?
+    /// The stream has ended and `rest` is what `scan` did not take: is its front a last frame? `None` says that nothing
+    /// more comes of it; what is left then is dropped.
     ///
     /// By default nothing may be left over. `Lines` and `Raw` answer otherwise.
     ///
