@@ -53,7 +53,8 @@ pub enum LengthCounts {
 /// What becomes of a frame that is longer than the maximum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Oversize {
-    /// It ends the connection, as soon as its header has come. The default: whoever sends it is broken or hostile.
+    /// It ends the connection, as soon as its header has come, or, where there is none, as soon as too much has. The
+    /// default: whoever sends it is broken or hostile.
     End,
     /// Its bytes are dropped as they come, without being held, and the stream goes on behind it.
     Skip,

@@ -4,19 +4,25 @@
 //! nothing of connections, of sockets or of time, so that the reactor, a blocking client and a test use the same one.
 //! The codecs here cover the usual framings; [`Codec`] has the contract for writing another.
 
+mod delimited;
 mod error;
 mod fixed;
 mod length_prefixed;
+mod lines;
 mod output;
 mod raw;
+mod utf8;
 mod varint;
 
+pub use delimited::Delimited;
 pub use error::{ConfigError, EncodeError, FrameError, FrameErrorKind};
 pub use fixed::Fixed;
 pub use length_prefixed::{LengthCounts, LengthPrefixed, LengthPrefixedBuilder, Oversize};
+pub use lines::Lines;
 pub use output::Output;
 pub(crate) use output::{Part, Segment};
 pub use raw::Raw;
+pub use utf8::Utf8;
 pub use varint::Varint;
 
 /// The largest payload that the codecs of this crate accept unless told otherwise: 100 MiB.
