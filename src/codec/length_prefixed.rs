@@ -343,3 +343,38 @@ impl LengthPrefixedBuilder {
 fn saturating_add_signed(a: u64, b: i64) -> Option<u64> {
     if b >= 0 { Some(a.saturating_add(b.unsigned_abs())) } else { a.checked_sub(b.unsigned_abs()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_fast_way_answers_as_the_general_one(
+            max in prop_oneof![0u64..40, Just(MAX_FRAME_DEFAULT), Just(u64::MAX)],
+            payload in prop_oneof![0u32..48, any::<u32>()],
+            arrived in 0usize..48,
+        ) {
+            let mut codec = LengthPrefixed::with_max_frame(max);
+            let mut input = payload.to_be_bytes().to_vec();
+            input.resize(48, 7);
+            input.truncate(arrived);
+            prop_assert!(codec.plain);
+            prop_assert_eq!(codec.scan(&input), codec.scan_general(&input));
+        }
+    }
+
+    #[test]
+    fn only_the_default_shape_takes_the_fast_way() {
+        let build = |b: LengthPrefixedBuilder| b.build().unwrap().plain;
+        assert!(build(LengthPrefixed::builder().max_frame(9).oversize(Oversize::Skip)));
+        assert!(build(LengthPrefixed::builder().counts(LengthCounts::Adjusted(0))));
+        assert!(!build(LengthPrefixed::builder().width(3)));
+        assert!(!build(LengthPrefixed::builder().little_endian()));
+        assert!(!build(LengthPrefixed::builder().offset(1)));
+        assert!(!build(LengthPrefixed::builder().keep_header()));
+        assert!(!build(LengthPrefixed::builder().counts(LengthCounts::WholeFrame)));
+    }
+}

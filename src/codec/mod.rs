@@ -235,3 +235,66 @@ impl<C> ByteCodec for C where
     C: for<'a> Codec<Message<'a> = &'a [u8], Outgoing<'a> = &'a [u8], Owned = bytes::Bytes>
 {
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    /// What `message` becomes as an owned message when every payload is kept by reference: the bytes, and how many of
+    /// them are those of `message` itself.
+    fn encode_by_reference<C: ByteCodec>(mut codec: C, message: &Bytes) -> (Vec<u8>, usize) {
+        let mut copied = Vec::new();
+        let mut out = Output::new(&mut copied, 0);
+        codec.encode_owned(message, &mut out).unwrap();
+        let (first, more) = out.into_segments();
+        let (mut wire, mut done, mut shared) = (Vec::new(), 0, 0);
+        for Segment { at, part } in first.into_iter().chain(more) {
+            wire.extend_from_slice(&copied[done..at]);
+            wire.extend_from_slice(part.bytes());
+            done = at;
+            if let Part::Shared(bytes) = part {
+                assert!(message.as_ptr_range().contains(&bytes.as_ptr()));
+                shared += bytes.len();
+            }
+        }
+        wire.extend_from_slice(&copied[done..]);
+        (wire, shared)
+    }
+
+    #[track_caller]
+    fn expect_shared<C: ByteCodec>(codec: C, message: &'static [u8], shared_len: usize) {
+        let mut plain = Vec::new();
+        codec.clone().encode(message, &mut Output::to_vec(&mut plain)).unwrap();
+        let (wire, shared) = encode_by_reference(codec, &Bytes::from_static(message));
+        assert_eq!(wire, plain);
+        assert_eq!(shared, shared_len);
+    }
+
+    /// tokio-rs/tokio#4122
+    #[test]
+    fn owned_payloads_are_passed_on_without_a_copy() {
+        let keep_header = LengthPrefixed::builder().width(2).offset(1).keep_header().build().unwrap();
+        expect_shared(LengthPrefixed::default(), b"payload", 7);
+        expect_shared(keep_header, b"\x09\x00\x00payload", 7);
+        expect_shared(Varint::default(), b"payload", 7);
+        expect_shared(Lines::default(), b"payload", 7);
+        expect_shared(Lines::default(), b"payload\r", 8);
+        expect_shared(Delimited::new("--").unwrap(), b"payload", 7);
+        expect_shared(Fixed::new(7).unwrap(), b"payload", 7);
+        expect_shared(Raw, b"payload", 7);
+    }
+
+    /// A codec lives in every connection.
+    #[test]
+    fn codecs_are_small() {
+        assert!(size_of::<LengthPrefixed>() <= 24);
+        assert!(size_of::<Varint>() <= 16);
+        assert!(size_of::<Lines>() <= 24);
+        assert!(size_of::<Delimited>() <= 40);
+        assert!(size_of::<Fixed>() <= 8);
+        assert_eq!(size_of::<Raw>(), 0);
+        assert_eq!(size_of::<Utf8<Lines>>(), size_of::<Lines>());
+    }
+}
