@@ -237,7 +237,11 @@ impl Codec for LengthPrefixed {
     fn encode_owned<'m>(&mut self, message: &'m Bytes, out: &mut Output<'_, 'm>) -> Result<(), EncodeError> {
         let (before, payload) = self.split(message)?;
         self.put_header(payload.len(), before, out)?;
-        out.shared(&message.slice(message.len() - payload.len()..));
+        if payload.len() == message.len() {
+            out.shared(message);
+        } else {
+            out.shared(&message.slice(message.len() - payload.len()..));
+        }
         Ok(())
     }
 

@@ -20,7 +20,7 @@ pub use fixed::Fixed;
 pub use length_prefixed::{LengthCounts, LengthPrefixed, LengthPrefixedBuilder, Oversize};
 pub use lines::Lines;
 pub use output::Output;
-pub(crate) use output::{Part, Segment};
+pub(crate) use output::{Part, Segments};
 pub use raw::Raw;
 pub use utf8::Utf8;
 pub use varint::Varint;
@@ -248,18 +248,15 @@ mod tests {
         let mut copied = Vec::new();
         let mut out = Output::new(&mut copied, 0);
         codec.encode_owned(message, &mut out).unwrap();
-        let (first, more) = out.into_segments();
-        let (mut wire, mut done, mut shared) = (Vec::new(), 0, 0);
-        for Segment { at, part } in first.into_iter().chain(more) {
-            wire.extend_from_slice(&copied[done..at]);
+        let segments = out.into_segments();
+        let (mut wire, mut shared) = (Vec::new(), 0);
+        for part in segments.parts(&copied) {
             wire.extend_from_slice(part.bytes());
-            done = at;
             if let Part::Shared(bytes) = part {
                 assert!(message.as_ptr_range().contains(&bytes.as_ptr()));
                 shared += bytes.len();
             }
         }
-        wire.extend_from_slice(&copied[done..]);
         (wire, shared)
     }
 

@@ -20,25 +20,67 @@ pub struct Output<'o, 'm> {
 }
 
 /// A part that was not copied, and its place among the copied bytes.
-#[derive(Debug, Clone)]
-pub(crate) struct Segment<'m> {
-    /// How many bytes of the copied part come before it, counted from its very start.
-    pub(crate) at: usize,
-    pub(crate) part: Part<'m>,
+#[derive(Debug)]
+struct Segment<'m> {
+    /// How many copied bytes of this message come before it.
+    at: usize,
+    kept: Kept<'m>,
 }
 
-#[derive(Debug, Clone)]
-pub(crate) enum Part<'m> {
+#[derive(Debug)]
+enum Kept<'m> {
     Borrowed(&'m [u8]),
     Shared(Bytes),
 }
 
-impl Part<'_> {
-    pub(crate) fn bytes(&self) -> &[u8] {
+impl Kept<'_> {
+    fn part(&self) -> Part<'_> {
+        match self {
+            Kept::Borrowed(bytes) => Part::Borrowed(bytes),
+            Kept::Shared(bytes) => Part::Shared(bytes),
+        }
+    }
+}
+
+/// A part of an encoded message, in order.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Part<'m> {
+    Borrowed(&'m [u8]),
+    Shared(&'m Bytes),
+}
+
+impl<'m> Part<'m> {
+    pub(crate) fn bytes(self) -> &'m [u8] {
         match self {
             Part::Borrowed(bytes) => bytes,
             Part::Shared(bytes) => bytes,
         }
+    }
+}
+
+/// A message with parts by reference, taken out of its [`Output`].
+#[derive(Debug)]
+pub(crate) struct Segments<'m> {
+    first: Option<Segment<'m>>,
+    more: Vec<Segment<'m>>,
+}
+
+impl<'m> Segments<'m> {
+    /// All parts in order, none of them empty; `copied` are the copied bytes of this message.
+    pub(crate) fn parts<'a>(&'a self, copied: &'a [u8]) -> impl Iterator<Item = Part<'a>> + Clone
+    where
+        'm: 'a,
+    {
+        let segments = self.first.iter().chain(&self.more);
+        let starts = [0].into_iter().chain(segments.clone().map(|s| s.at));
+        let ends = segments.clone().map(|s| s.at).chain([copied.len()]);
+        let kept = segments.map(|s| Some(s.kept.part())).chain([None]);
+        starts
+            .zip(ends)
+            .zip(kept)
+            .flat_map(move |((start, end), kept)| [Some(Part::Borrowed(&copied[start..end])), kept])
+            .flatten()
+            .filter(|part| !part.bytes().is_empty())
     }
 }
 
@@ -76,23 +118,23 @@ impl<'o, 'm> Output<'o, 'm> {
         if bytes.len() < self.by_reference {
             self.copied.extend_from_slice(bytes);
         } else {
-            self.keep(Part::Borrowed(bytes));
+            self.keep(Kept::Borrowed(bytes));
         }
     }
 
-    /// Appends shared bytes: copied when small, otherwise kept with one more reference, even while they wait.
+    /// Appends shared bytes: copied when small, otherwise kept with one more reference while they wait.
     #[inline]
     pub fn shared(&mut self, bytes: &Bytes) {
         if bytes.len() < self.by_reference {
             self.copied.extend_from_slice(bytes);
         } else {
-            self.keep(Part::Shared(bytes.clone()));
+            self.keep(Kept::Shared(bytes.clone()));
         }
     }
 
     /// How many bytes this message has so far.
     pub fn len(&self) -> usize {
-        let kept: usize = self.segments().map(|s| s.part.bytes().len()).sum();
+        let kept: usize = self.segments().map(|s| s.kept.part().bytes().len()).sum();
         self.copied.len() - self.base + kept
     }
 
@@ -101,9 +143,9 @@ impl<'o, 'm> Output<'o, 'm> {
         self.len() == 0
     }
 
-    /// The segments kept by reference, in order, first apart so that the usual message allocates nothing.
-    pub(crate) fn into_segments(self) -> (Option<Segment<'m>>, Vec<Segment<'m>>) {
-        (self.first, self.more)
+    /// The parts kept by reference.
+    pub(crate) fn into_segments(self) -> Segments<'m> {
+        Segments { first: self.first, more: self.more }
     }
 
     #[inline]
@@ -116,8 +158,8 @@ impl<'o, 'm> Output<'o, 'm> {
     }
 
     #[cold]
-    fn keep(&mut self, part: Part<'m>) {
-        let segment = Segment { at: self.copied.len(), part };
+    fn keep(&mut self, kept: Kept<'m>) {
+        let segment = Segment { at: self.copied.len() - self.base, kept };
         if self.first.is_none() {
             self.first = Some(segment);
         } else {
