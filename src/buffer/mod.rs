@@ -1,0 +1,9 @@
+//! Memory for bytes on their way: the free list that buffers come from, and the queue of what waits to be written.
+//!
+//! Pure: slices and vectors, no socket, no time, no codec.
+
+mod pool;
+mod write_queue;
+
+pub(crate) use pool::Pool;
+pub(crate) use write_queue::{SLICES, WriteQueue};
