@@ -1,0 +1,89 @@
+//! A listening socket.
+
+use std::io;
+use std::net::SocketAddr;
+
+use mio::{Interest, Registry, Token};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use super::{ListenOptions, SocketOptions, Stream};
+use crate::address::Address;
+
+/// A non-blocking listening socket: a closed set of kinds, so that users write no type parameter.
+#[derive(Debug)]
+pub(crate) enum Listener {
+    Tcp {
+        socket: mio::net::TcpListener,
+        options: SocketOptions,
+    },
+    #[cfg(test)]
+    Mem(super::mem::MemListener),
+}
+
+impl Listener {
+    /// Binds and listens at once. Connections wait in the kernel until they are accepted.
+    pub(crate) fn bind(address: &Address, options: &ListenOptions) -> io::Result<Listener> {
+        let Address::Ip(address) = address;
+        let ipv6 = address.is_ipv6();
+        let socket = Socket::new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP))?;
+        if ipv6 {
+            socket.set_only_v6(!options.dual_stack)?;
+        }
+        if cfg!(unix) && options.reuse_address {
+            socket.set_reuse_address(true)?;
+        }
+        if options.reuse_port {
+            set_reuse_port(&socket)?;
+        }
+        options.socket.apply(&SockRef::from(&socket), ipv6)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&(*address).into())?;
+        socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+        let socket = mio::net::TcpListener::from_std(socket.into());
+        Ok(Listener::Tcp { socket, options: options.socket })
+    }
+
+    pub(crate) fn local_address(&self) -> io::Result<Address> {
+        match self {
+            Listener::Tcp { socket, .. } => Ok(Address::Ip(socket.local_addr()?)),
+            #[cfg(test)]
+            Listener::Mem(listener) => Ok(listener.address()),
+        }
+    }
+
+    /// Takes one connection. What can fail between accept and open costs that connection only: it comes as `Err` inside.
+    pub(crate) fn accept(&mut self) -> io::Result<(io::Result<Stream>, Address)> {
+        match self {
+            Listener::Tcp { socket, options } => {
+                let (stream, peer) = socket.accept()?;
+                let prepared = options.apply_to_accepted(&SockRef::from(&stream), peer.is_ipv6());
+                Ok((prepared.map(|()| Stream::Tcp(stream)), Address::Ip(unmapped(peer))))
+            }
+            #[cfg(test)]
+            Listener::Mem(listener) => listener.accept(),
+        }
+    }
+
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        match self {
+            Listener::Tcp { socket, .. } => registry.register(socket, token, Interest::READABLE),
+            #[cfg(test)]
+            Listener::Mem(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+}
+
+/// A dual-stack listener sees IPv4 clients as `::ffff:a.b.c.d`; handlers and limits want the address itself.
+fn unmapped(peer: SocketAddr) -> SocketAddr {
+    SocketAddr::new(peer.ip().to_canonical(), peer.port())
+}
+
+#[cfg(all(unix, not(any(target_os = "solaris", target_os = "illumos", target_os = "cygwin"))))]
+fn set_reuse_port(socket: &Socket) -> io::Result<()> {
+    socket.set_reuse_port(true)
+}
+
+#[cfg(not(all(unix, not(any(target_os = "solaris", target_os = "illumos", target_os = "cygwin")))))]
+fn set_reuse_port(_: &Socket) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}

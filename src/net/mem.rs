@@ -1,0 +1,416 @@
+//! An in-memory network with a virtual clock, for tests of the loop: edges as mio gives them, no sleeping.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, IoSlice};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use super::{Listener, Readiness, Ready, Source, Stream, clock};
+use crate::address::Address;
+
+/// The world: a clock and all connections. Cheap to clone; all clones are the same world.
+#[derive(Debug, Clone)]
+pub(crate) struct World(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    start: Instant,
+    elapsed: Duration,
+    links: Vec<Link>,
+    backlogs: HashMap<u32, Backlog>,
+    ready: Vec<Ready>,
+    woken: bool,
+    wakes: usize,
+    /// Waits without a deadline and without events: a real poller would have slept.
+    sleeps: usize,
+    next_listener: u32,
+}
+
+#[derive(Debug, Default)]
+struct Backlog {
+    source: Option<Source>,
+    waiting: VecDeque<usize>,
+    errors: VecDeque<io::Error>,
+    closed: bool,
+}
+
+/// One connection, seen from the reactor: `input` flows to it, `output` from it.
+#[derive(Debug)]
+struct Link {
+    source: Option<Source>,
+    input: VecDeque<u8>,
+    input_ended: bool,
+    output: VecDeque<u8>,
+    output_ended: bool,
+    capacity: usize,
+    /// The reactor has met a full `output`, so that room is an edge.
+    full: bool,
+    /// The reactor has met an empty `input`, so that bytes are an edge. As under epoll, bytes are an edge anyway.
+    error: Option<io::ErrorKind>,
+    reset_on_close: bool,
+    /// How the reactor's side was given up.
+    dropped: Option<Dropped>,
+    read_max: usize,
+    write_max: usize,
+    reads: usize,
+    writes: usize,
+}
+
+/// How a stream was given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dropped {
+    InOrder,
+    ByReset,
+}
+
+impl World {
+    pub(crate) fn new() -> World {
+        World(Arc::new(Mutex::new(State {
+            start: clock::now(),
+            elapsed: Duration::ZERO,
+            links: Vec::new(),
+            backlogs: HashMap::new(),
+            ready: Vec::new(),
+            woken: false,
+            wakes: 0,
+            sleeps: 0,
+            next_listener: 0,
+        })))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        let state = self.state();
+        state.start + state.elapsed
+    }
+
+    pub(crate) fn advance(&self, by: Duration) {
+        self.state().elapsed += by;
+    }
+
+    pub(crate) fn wakes(&self) -> usize {
+        self.state().wakes
+    }
+
+    pub(crate) fn sleeps(&self) -> usize {
+        self.state().sleeps
+    }
+
+    pub(crate) fn wake(&self) {
+        let mut state = self.state();
+        state.woken = true;
+        state.wakes += 1;
+    }
+
+    pub(crate) fn wait(&self, timeout: Option<Duration>, ready: &mut Vec<Ready>) {
+        let mut state = self.state();
+        if std::mem::take(&mut state.woken) {
+            ready.push(Ready { source: Source::Commands, readiness: Readiness::READABLE });
+        }
+        ready.append(&mut state.ready);
+        if ready.is_empty() {
+            match timeout {
+                Some(timeout) => state.elapsed += timeout,
+                None => state.sleeps += 1,
+            }
+        }
+    }
+
+    /// A listener that takes connections made by [`connect`](World::connect).
+    pub(crate) fn listener(&self) -> Listener {
+        let mut state = self.state();
+        let number = state.next_listener;
+        state.next_listener += 1;
+        state.backlogs.insert(number, Backlog::default());
+        Listener::Mem(MemListener { world: self.clone(), number })
+    }
+
+    /// A new connection in the queue of the listener with that number.
+    pub(crate) fn connect(&self, listener: u32) -> Peer {
+        let peer = self.link();
+        let mut state = self.state();
+        let backlog = state.backlogs.get_mut(&listener).expect("a listener of this world");
+        backlog.waiting.push_back(peer.link);
+        if let Some(source) = backlog.source {
+            state.ready.push(Ready { source, readiness: Readiness::READABLE });
+        }
+        drop(state);
+        peer
+    }
+
+    /// A connection without a listener: for dials.
+    pub(crate) fn link(&self) -> Peer {
+        let mut state = self.state();
+        state.links.push(Link {
+            source: None,
+            input: VecDeque::new(),
+            input_ended: false,
+            output: VecDeque::new(),
+            output_ended: false,
+            capacity: 64 * 1024,
+            full: false,
+            error: None,
+            reset_on_close: false,
+            dropped: None,
+            read_max: usize::MAX,
+            write_max: usize::MAX,
+            reads: 0,
+            writes: 0,
+        });
+        Peer { world: self.clone(), link: state.links.len() - 1 }
+    }
+
+    /// The next accept of that listener fails so.
+    pub(crate) fn fail_accept(&self, listener: u32, error: io::Error) {
+        let mut state = self.state();
+        let backlog = state.backlogs.get_mut(&listener).expect("a listener of this world");
+        backlog.errors.push_back(error);
+        if let Some(source) = backlog.source {
+            state.ready.push(Ready { source, readiness: Readiness::READABLE });
+        }
+    }
+
+    pub(crate) fn listener_is_closed(&self, listener: u32) -> bool {
+        self.state().backlogs[&listener].closed
+    }
+
+    /// An event out of nowhere, or of the past.
+    pub(crate) fn inject(&self, source: Source, readiness: Readiness) {
+        self.state().ready.push(Ready { source, readiness });
+    }
+
+    pub(super) fn register(&self, stream: &Stream, source: Source) {
+        let Stream::Mem(stream) = stream else { return };
+        let mut state = self.state();
+        let link = &mut state.links[stream.link];
+        link.source = Some(source);
+        let mut readiness = Readiness::WRITABLE;
+        if !link.input.is_empty() || link.input_ended || link.error.is_some() {
+            readiness = readiness.and(Readiness::READABLE);
+        }
+        if link.input_ended {
+            readiness = readiness.and(Readiness::READ_CLOSED);
+        }
+        state.ready.push(Ready { source, readiness });
+    }
+
+    pub(super) fn register_listener(&self, listener: &Listener, source: Source) {
+        let Listener::Mem(listener) = listener else { return };
+        let mut state = self.state();
+        let backlog = state.backlogs.entry(listener.number).or_default();
+        backlog.source = Some(source);
+        if !backlog.waiting.is_empty() {
+            state.ready.push(Ready { source, readiness: Readiness::READABLE });
+        }
+    }
+}
+
+impl State {
+    fn edge(&mut self, link: usize, readiness: Readiness) {
+        if let Some(source) = self.links[link].source {
+            self.ready.push(Ready { source, readiness });
+        }
+    }
+}
+
+/// The far end of a connection, in a test's hand.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    world: World,
+    link: usize,
+}
+
+impl Peer {
+    pub(crate) fn send(&self, bytes: &[u8]) {
+        let mut state = self.world.state();
+        state.links[self.link].input.extend(bytes);
+        state.edge(self.link, Readiness::READABLE.and(Readiness::WRITABLE));
+    }
+
+    /// Ends this side: a FIN behind everything sent.
+    pub(crate) fn shut_down_writing(&self) {
+        let mut state = self.world.state();
+        state.links[self.link].input_ended = true;
+        state.edge(self.link, Readiness::READABLE.and(Readiness::READ_CLOSED).and(Readiness::WRITABLE));
+    }
+
+    pub(crate) fn reset(&self) {
+        let mut state = self.world.state();
+        state.links[self.link].error = Some(io::ErrorKind::ConnectionReset);
+        let all = Readiness::READABLE.and(Readiness::READ_CLOSED).and(Readiness::WRITE_CLOSED);
+        state.edge(self.link, all.and(Readiness::ERROR).and(Readiness::WRITABLE));
+    }
+
+    /// Takes what has come, which makes room.
+    pub(crate) fn take(&self) -> Vec<u8> {
+        let mut state = self.world.state();
+        let link = &mut state.links[self.link];
+        let bytes = link.output.drain(..).collect();
+        if std::mem::take(&mut link.full) {
+            state.edge(self.link, Readiness::WRITABLE);
+        }
+        bytes
+    }
+
+    /// Whether the reactor has ended its side in order: the peer sees the end behind everything it can take.
+    pub(crate) fn sees_end(&self) -> bool {
+        let state = self.world.state();
+        let link = &state.links[self.link];
+        link.output_ended || link.dropped == Some(Dropped::InOrder)
+    }
+
+    pub(crate) fn dropped(&self) -> Option<Dropped> {
+        self.world.state().links[self.link].dropped
+    }
+
+    /// How many bytes wait between the reactor and this peer.
+    pub(crate) fn capacity(&self, bytes: usize) {
+        self.world.state().links[self.link].capacity = bytes;
+    }
+
+    /// The most that one read and one write of the reactor move.
+    pub(crate) fn pieces(&self, read_max: usize, write_max: usize) {
+        let mut state = self.world.state();
+        let link = &mut state.links[self.link];
+        (link.read_max, link.write_max) = (read_max, write_max);
+    }
+
+    /// System calls that moved bytes so far: reads and writes.
+    pub(crate) fn calls(&self) -> (usize, usize) {
+        let state = self.world.state();
+        (state.links[self.link].reads, state.links[self.link].writes)
+    }
+
+    /// The source that the reactor registered for it.
+    pub(crate) fn source(&self) -> Option<Source> {
+        self.world.state().links[self.link].source
+    }
+
+    /// Bytes that the reactor has not read.
+    pub(crate) fn unread(&self) -> usize {
+        self.world.state().links[self.link].input.len()
+    }
+
+    /// The reactor's end of it, for adopting.
+    pub(crate) fn stream(&self) -> Stream {
+        Stream::Mem(MemStream { world: self.world.clone(), link: self.link })
+    }
+}
+
+/// The reactor's end of a connection.
+#[derive(Debug)]
+pub(crate) struct MemStream {
+    world: World,
+    link: usize,
+}
+
+impl MemStream {
+    pub(super) fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let mut state = self.world.state();
+        let link = &mut state.links[self.link];
+        if link.input.is_empty() {
+            if let Some(kind) = link.error {
+                return Err(kind.into());
+            }
+            return if link.input_ended { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };
+        }
+        let n = into.len().min(link.input.len()).min(link.read_max);
+        for (to, byte) in into.iter_mut().zip(link.input.drain(..n)) {
+            *to = byte;
+        }
+        link.reads += 1;
+        Ok(n)
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut state = self.world.state();
+        let link = &mut state.links[self.link];
+        if let Some(kind) = link.error {
+            return Err(kind.into());
+        }
+        let n = bytes.len().min(link.capacity.saturating_sub(link.output.len())).min(link.write_max);
+        if n == 0 {
+            link.full = true;
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        link.output.extend(&bytes[..n]);
+        link.writes += 1;
+        Ok(n)
+    }
+
+    pub(super) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let all: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+        self.write(&all)
+    }
+
+    pub(super) fn shut_down_writing(&mut self) -> io::Result<()> {
+        self.world.state().links[self.link].output_ended = true;
+        Ok(())
+    }
+
+    pub(super) fn reset_on_close(&mut self) {
+        self.world.state().links[self.link].reset_on_close = true;
+    }
+
+    pub(super) fn take_error(&self) -> Option<io::Error> {
+        self.world.state().links[self.link].error.map(Into::into)
+    }
+
+    pub(super) fn peer_address(&self) -> Address {
+        Address::Ip(([127, 0, 0, 1], 40_000 + self.link as u16).into())
+    }
+
+    pub(super) fn local_address(&self) -> Address {
+        Address::Ip(([127, 0, 0, 1], 7_000).into())
+    }
+}
+
+impl Drop for MemStream {
+    fn drop(&mut self) {
+        let mut state = self.world.state();
+        let link = &mut state.links[self.link];
+        // As the kernel does: unread input makes a close a reset.
+        let by_reset = link.reset_on_close || !link.input.is_empty();
+        link.dropped = Some(if by_reset { Dropped::ByReset } else { Dropped::InOrder });
+        link.source = None;
+    }
+}
+
+/// A listener of the world.
+#[derive(Debug)]
+pub(crate) struct MemListener {
+    world: World,
+    number: u32,
+}
+
+impl MemListener {
+    pub(super) fn address(&self) -> Address {
+        Address::Ip(([127, 0, 0, 1], 7_000 + self.number as u16).into())
+    }
+
+    pub(super) fn accept(&mut self) -> io::Result<(io::Result<Stream>, Address)> {
+        let mut state = self.world.state();
+        let backlog = state.backlogs.entry(self.number).or_default();
+        if let Some(error) = backlog.errors.pop_front() {
+            return Err(error);
+        }
+        let link = backlog.waiting.pop_front().ok_or(io::ErrorKind::WouldBlock)?;
+        drop(state);
+        let stream = MemStream { world: self.world.clone(), link };
+        let peer = stream.peer_address();
+        Ok((Ok(Stream::Mem(stream)), peer))
+    }
+}
+
+impl Drop for MemListener {
+    fn drop(&mut self) {
+        let mut state = self.world.state();
+        if let Some(backlog) = state.backlogs.get_mut(&self.number) {
+            backlog.closed = true;
+            backlog.source = None;
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! The only folder that names mio, sockets and the clock. It knows nothing of frames, handlers or connections.
+
+pub(crate) mod clock;
+mod error_kind;
+mod io;
+mod listener;
+#[cfg(test)]
+pub(crate) mod mem;
+mod options;
+mod poller;
+mod resolve;
+mod stream;
+
+pub(crate) use error_kind::{AcceptVerdict, accept_verdict};
+pub(crate) use io::{Received, Written, receive, send, send_vectored};
+pub(crate) use listener::Listener;
+pub use options::{Keepalive, ListenOptions, SocketOptions};
+pub(crate) use poller::{Poller, Readiness, Ready, Source, TOKENS_CARRY_GENERATION, Waker};
+pub use resolve::{ToAddresses, resolve};
+pub(crate) use stream::{Dialed, Stream};

@@ -1,0 +1,160 @@
+//! Options of sockets, each with its default and the reason for it.
+
+use std::io;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+
+/// Probes on an idle connection, so that a peer that vanished without a word is noticed (tcp(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Idle for so long before the first probe. Seconds are the unit of most systems.
+    pub idle: Duration,
+    /// The time between probes.
+    pub interval: Duration,
+    /// So many probes without an answer end the connection. Not settable on Windows before version 10.
+    pub count: u32,
+}
+
+/// Options of a connection's socket, for those that are dialed and those that a listener accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SocketOptions {
+    /// `TCP_NODELAY`. Defaults to on, because frames are written whole: Nagle's algorithm could only hold the last part of
+    /// one back until the peer's delayed acknowledgement, some 40 ms.
+    pub nodelay: bool,
+    /// Defaults to none, because deadlines of the application find a dead peer sooner.
+    pub keepalive: Option<Keepalive>,
+    /// `SO_SNDBUF` in bytes. Defaults to none, because the kernel's own tuning beats a fixed value.
+    pub send_buffer: Option<usize>,
+    /// `SO_RCVBUF` in bytes. Defaults to none, for the same reason.
+    pub receive_buffer: Option<usize>,
+    /// `SO_LINGER`. Defaults to none: the reactor's own lingering close needs no blocking `close`. Zero makes every close
+    /// a reset.
+    pub linger: Option<Duration>,
+    /// The IP time to live of what is sent (hop limit in IPv6). Defaults to the system's.
+    pub ttl: Option<u32>,
+    /// The IP type of service of what is sent (traffic class in IPv6, where the system has it). Defaults to the system's.
+    pub tos: Option<u32>,
+}
+
+impl Default for SocketOptions {
+    fn default() -> SocketOptions {
+        SocketOptions {
+            nodelay: true,
+            keepalive: None,
+            send_buffer: None,
+            receive_buffer: None,
+            linger: None,
+            ttl: None,
+            tos: None,
+        }
+    }
+}
+
+/// Options of a listener, and of the connections it accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListenOptions {
+    /// How many connections the kernel may hold for us. Defaults to 4096, Linux's own bound (`somaxconn`), because a burst
+    /// of clients should wait rather than be refused.
+    pub backlog: u32,
+    /// `SO_REUSEADDR`. Defaults to on, because without it a server cannot be started again while connections of its past
+    /// are in TIME_WAIT. Ignored on Windows, where it would let anyone take the port.
+    pub reuse_address: bool,
+    /// `SO_REUSEPORT`, where the system has it. Defaults to off, because with it a second server starts without a word and
+    /// takes half of the connections.
+    pub reuse_port: bool,
+    /// For an IPv6 address: take IPv4 connections too. Defaults to off, and is always set explicitly, because systems
+    /// differ in what they do otherwise.
+    pub dual_stack: bool,
+    /// Options of the accepted connections. Those that a system lets them inherit are set once, on the listener.
+    pub socket: SocketOptions,
+}
+
+impl Default for ListenOptions {
+    fn default() -> ListenOptions {
+        ListenOptions {
+            backlog: 4096,
+            reuse_address: true,
+            reuse_port: false,
+            dual_stack: false,
+            socket: SocketOptions::default(),
+        }
+    }
+}
+
+/// Whether an accepted socket has the options of its listener. Linux copies the whole socket.
+const INHERITED: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
+impl SocketOptions {
+    /// Sets what is not the system's default.
+    pub(super) fn apply(&self, socket: &SockRef<'_>, ipv6: bool) -> io::Result<()> {
+        if self.nodelay {
+            socket.set_tcp_nodelay(true)?;
+        }
+        if let Some(keepalive) = self.keepalive {
+            let settings = TcpKeepalive::new().with_time(keepalive.idle);
+            #[cfg(not(any(
+                target_os = "openbsd",
+                target_os = "haiku",
+                target_os = "solaris",
+                target_os = "vita"
+            )))]
+            let settings = settings.with_interval(keepalive.interval);
+            #[cfg(not(any(
+                target_os = "openbsd",
+                target_os = "haiku",
+                target_os = "solaris",
+                target_os = "vita"
+            )))]
+            let settings = settings.with_retries(keepalive.count);
+            socket.set_tcp_keepalive(&settings)?;
+        }
+        if let Some(bytes) = self.send_buffer {
+            socket.set_send_buffer_size(bytes)?;
+        }
+        if let Some(bytes) = self.receive_buffer {
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        if self.linger.is_some() {
+            socket.set_linger(self.linger)?;
+        }
+        if let Some(ttl) = self.ttl {
+            if ipv6 { socket.set_unicast_hops_v6(ttl)? } else { socket.set_ttl_v4(ttl)? }
+        }
+        if let Some(tos) = self.tos {
+            set_tos(socket, tos, ipv6)?;
+        }
+        Ok(())
+    }
+
+    /// Sets on an accepted socket what it has not inherited.
+    #[inline]
+    pub(super) fn apply_to_accepted(&self, socket: &SockRef<'_>, ipv6: bool) -> io::Result<()> {
+        if INHERITED { Ok(()) } else { self.apply(socket, ipv6) }
+    }
+}
+
+fn set_tos(socket: &SockRef<'_>, tos: u32, ipv6: bool) -> io::Result<()> {
+    if ipv6 {
+        #[cfg(any(
+            target_os = "linux",
+            target_os = "android",
+            target_vendor = "apple",
+            target_os = "freebsd"
+        ))]
+        return socket.set_tclass_v6(tos);
+        #[cfg(not(any(
+            target_os = "linux",
+            target_os = "android",
+            target_vendor = "apple",
+            target_os = "freebsd"
+        )))]
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    #[cfg(not(any(target_os = "solaris", target_os = "illumos", target_os = "haiku")))]
+    return socket.set_tos_v4(tos);
+    #[cfg(any(target_os = "solaris", target_os = "illumos", target_os = "haiku"))]
+    Err(io::ErrorKind::Unsupported.into())
+}

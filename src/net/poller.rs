@@ -1,0 +1,241 @@
+//! Waits for readiness, and turns mio's events into this crate's own.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use mio::{Events, Poll, Token};
+
+use super::{Listener, Stream, clock};
+
+/// The longest sleep: a wait without a deadline wakes once an hour, and no timeout overflows a system call's argument.
+const WAIT_MAX: Duration = Duration::from_secs(3600);
+const COMMANDS: usize = usize::MAX;
+/// Marks the slot of a listener. Connections have slots below it.
+const LISTENER_BIT: u32 = 1 << 31;
+
+/// What an event is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// Another thread has queued a command.
+    Commands,
+    /// A listener, by slot.
+    Listener(u32),
+    /// A connection, by slot and generation.
+    Connection(u32, u32),
+}
+
+/// One event.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ready {
+    pub(crate) source: Source,
+    pub(crate) readiness: Readiness,
+}
+
+/// What an event says, as a set of facts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Readiness(u8);
+
+impl Readiness {
+    pub(crate) const READABLE: Readiness = Readiness(1);
+    pub(crate) const WRITABLE: Readiness = Readiness(2);
+    /// The peer has ended its input, or both halves are gone.
+    pub(crate) const READ_CLOSED: Readiness = Readiness(4);
+    pub(crate) const WRITE_CLOSED: Readiness = Readiness(8);
+    pub(crate) const ERROR: Readiness = Readiness(16);
+    /// Urgent data cuts reads short.
+    pub(crate) const URGENT: Readiness = Readiness(32);
+
+    #[inline]
+    pub(crate) fn has(self, other: Readiness) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    #[cfg(test)]
+    pub(crate) fn and(self, other: Readiness) -> Readiness {
+        Readiness(self.0 | other.0)
+    }
+
+    #[inline]
+    fn of(event: &Event) -> Readiness {
+        let fact = |is: bool, which: Readiness| if is { which.0 } else { 0 };
+        Readiness(
+            fact(event.is_readable(), Self::READABLE)
+                | fact(event.is_writable(), Self::WRITABLE)
+                | fact(event.is_read_closed(), Self::READ_CLOSED)
+                | fact(event.is_write_closed(), Self::WRITE_CLOSED)
+                | fact(event.is_error(), Self::ERROR)
+                | fact(event.is_priority(), Self::URGENT),
+        )
+    }
+}
+
+/// Waits for events: a closed set of kinds.
+#[derive(Debug)]
+pub(crate) enum Poller {
+    Os {
+        poll: Poll,
+        events: Events,
+        waker: Arc<mio::Waker>,
+    },
+    #[cfg(test)]
+    Mem(super::mem::World),
+}
+
+/// Wakes a poller from another thread.
+#[derive(Debug, Clone)]
+pub(crate) enum Waker {
+    Os(Arc<mio::Waker>),
+    #[cfg(test)]
+    Mem(super::mem::World),
+}
+
+impl Waker {
+    pub(crate) fn wake(&self) -> io::Result<()> {
+        match self {
+            Waker::Os(waker) => waker.wake(),
+            #[cfg(test)]
+            Waker::Mem(world) => {
+                world.wake();
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Poller {
+    /// A poller of the system, that takes up to `events` events at a time.
+    pub(crate) fn new(events: usize) -> io::Result<Poller> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(mio::Waker::new(poll.registry(), Token(COMMANDS))?);
+        Ok(Poller::Os { poll, events: Events::with_capacity(events), waker })
+    }
+
+    pub(crate) fn waker(&self) -> Waker {
+        match self {
+            Poller::Os { waker, .. } => Waker::Os(Arc::clone(waker)),
+            #[cfg(test)]
+            Poller::Mem(world) => Waker::Mem(world.clone()),
+        }
+    }
+
+    /// Waits for at most `timeout`, and appends what is ready. An interrupted wait ends without events: the caller looks
+    /// at its deadlines and comes back.
+    pub(crate) fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Ready>) -> io::Result<()> {
+        match self {
+            Poller::Os { poll, events, .. } => {
+                let timeout = timeout.map_or(WAIT_MAX, |t| t.min(WAIT_MAX));
+                if let Err(error) = poll.poll(events, Some(timeout)) {
+                    return if error.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(error) };
+                }
+                ready.extend(
+                    events.iter().map(|event| Ready {
+                        source: source(event.token()),
+                        readiness: Readiness::of(event),
+                    }),
+                );
+                Ok(())
+            }
+            #[cfg(test)]
+            Poller::Mem(world) => {
+                world.wait(timeout, ready);
+                Ok(())
+            }
+        }
+    }
+
+    /// The present, as this poller sees it.
+    #[inline]
+    pub(crate) fn now(&self) -> Instant {
+        match self {
+            Poller::Os { .. } => clock::now(),
+            #[cfg(test)]
+            Poller::Mem(world) => world.now(),
+        }
+    }
+
+    pub(crate) fn add_stream(&mut self, stream: &mut Stream, slot: u32, generation: u32) -> io::Result<()> {
+        match self {
+            Poller::Os { poll, .. } => stream.register(poll.registry(), connection_token(slot, generation)),
+            #[cfg(test)]
+            Poller::Mem(world) => {
+                world.register(stream, Source::Connection(slot, generation));
+                Ok(())
+            }
+        }
+    }
+
+    /// Only for a stream that lives on elsewhere; one that is dropped leaves by itself.
+    pub(crate) fn remove_stream(&mut self, stream: &mut Stream) -> io::Result<()> {
+        match self {
+            Poller::Os { poll, .. } => stream.deregister(poll.registry()),
+            #[cfg(test)]
+            Poller::Mem(_) => Ok(()),
+        }
+    }
+
+    pub(crate) fn add_listener(&mut self, listener: &mut Listener, slot: u32) -> io::Result<()> {
+        match self {
+            Poller::Os { poll, .. } => {
+                listener.register(poll.registry(), Token((slot | LISTENER_BIT) as usize))
+            }
+            #[cfg(test)]
+            Poller::Mem(world) => {
+                world.register_listener(listener, Source::Listener(slot));
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(unix)]
+impl std::os::fd::AsFd for Poller {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        match self {
+            Poller::Os { poll, .. } => poll.registry().as_fd(),
+            #[cfg(test)]
+            Poller::Mem(_) => panic!("an in-memory poller has no descriptor"),
+        }
+    }
+}
+
+/// Slot and generation in one token. Where a token has 32 bits the generation is left out: a stream that is dropped leaves
+/// the poller at once, and slots are given out again only after the batch of events that could still name it.
+#[inline]
+fn connection_token(slot: u32, generation: u32) -> Token {
+    Token((u64::from(generation) << 32 | u64::from(slot)) as usize)
+}
+
+#[inline]
+fn source(token: Token) -> Source {
+    if token.0 == COMMANDS {
+        return Source::Commands;
+    }
+    let slot = token.0 as u32;
+    if slot & LISTENER_BIT != 0 {
+        return Source::Listener(slot & !LISTENER_BIT);
+    }
+    Source::Connection(slot, (token.0 as u64 >> 32) as u32)
+}
+
+/// Whether the generation of an event can be compared.
+pub(crate) const TOKENS_CARRY_GENERATION: bool = usize::BITS >= 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_says_what_it_is_about() {
+        assert_eq!(source(Token(COMMANDS)), Source::Commands);
+        assert_eq!(source(Token((5 | LISTENER_BIT) as usize)), Source::Listener(5));
+        let generation = if TOKENS_CARRY_GENERATION { 7 } else { 0 };
+        assert_eq!(source(connection_token(3, 7)), Source::Connection(3, generation));
+        let top = if TOKENS_CARRY_GENERATION { u32::MAX } else { 0 };
+        assert_eq!(
+            source(connection_token(LISTENER_BIT - 1, u32::MAX)),
+            Source::Connection(LISTENER_BIT - 1, top)
+        );
+    }
+}

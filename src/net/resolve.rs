@@ -1,0 +1,64 @@
+//! Names to addresses, by the system's resolver. It blocks: never called from inside the loop.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+
+use crate::address::Address;
+use crate::error::Error;
+
+/// Looks up `HOST:PORT` with the system's resolver, or reads an address. All addresses of the name, in the resolver's order.
+///
+/// **This blocks**, for seconds when the name server does not answer. Call it before the loop or on another thread.
+///
+/// # Errors
+/// The text has no port, the name is unknown, or the resolver failed; the error names the text.
+pub fn resolve(name: &str) -> Result<Vec<Address>, Error> {
+    if let Ok(address) = name.parse() {
+        return Ok(vec![address]);
+    }
+    let addresses: Vec<Address> =
+        name.to_socket_addrs().map_err(|error| Error::resolve(name, error))?.map(Address::Ip).collect();
+    if addresses.is_empty() {
+        return Err(Error::resolve(name, io::Error::new(io::ErrorKind::NotFound, "the name has no address")));
+    }
+    Ok(addresses)
+}
+
+/// What can be listened on: an address, or text that is one or a name, see [`resolve`].
+pub trait ToAddresses {
+    /// The addresses, at least one.
+    ///
+    /// # Errors
+    /// As [`resolve`].
+    fn to_addresses(&self) -> Result<Vec<Address>, Error>;
+}
+
+impl ToAddresses for str {
+    fn to_addresses(&self) -> Result<Vec<Address>, Error> {
+        resolve(self)
+    }
+}
+
+impl ToAddresses for String {
+    fn to_addresses(&self) -> Result<Vec<Address>, Error> {
+        resolve(self)
+    }
+}
+
+impl ToAddresses for Address {
+    fn to_addresses(&self) -> Result<Vec<Address>, Error> {
+        Ok(vec![self.clone()])
+    }
+}
+
+impl ToAddresses for SocketAddr {
+    fn to_addresses(&self) -> Result<Vec<Address>, Error> {
+        Ok(vec![Address::Ip(*self)])
+    }
+}
+
+impl<T: ToAddresses + ?Sized> ToAddresses for &T {
+    fn to_addresses(&self) -> Result<Vec<Address>, Error> {
+        (*self).to_addresses()
+    }
+}

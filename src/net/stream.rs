@@ -1,0 +1,212 @@
+//! A connected, or connecting, socket.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::Shutdown;
+use std::time::Duration;
+
+use mio::{Interest, Registry, Token};
+use socket2::SockRef;
+
+use super::SocketOptions;
+use crate::address::Address;
+
+/// A non-blocking stream: a closed set of kinds, so that users write no type parameter.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Tcp(mio::net::TcpStream),
+    /// A dial that failed before there was a socket.
+    Nothing,
+    #[cfg(test)]
+    Mem(super::mem::MemStream),
+}
+
+/// What has become of a connect.
+#[derive(Debug)]
+pub(crate) enum Dialed {
+    /// Nothing yet; an event will tell.
+    Pending,
+    /// Connected.
+    Open,
+    /// It failed.
+    Failed(io::Error),
+}
+
+impl Stream {
+    /// Begins to connect. The answer comes with an event, see [`dialed`](Stream::dialed).
+    pub(crate) fn dial(address: &Address, options: &SocketOptions) -> io::Result<Stream> {
+        let Address::Ip(address) = address;
+        let stream = mio::net::TcpStream::connect(*address)?;
+        options.apply(&SockRef::from(&stream), address.is_ipv6())?;
+        Ok(Stream::Tcp(stream))
+    }
+
+    /// The one judge of a connect, after an event has come: an error is the verdict, else the peer's address is. The
+    /// system may answer that it is not connected while it still tries.
+    pub(crate) fn dialed(&mut self) -> Dialed {
+        let answer = match self.take_error() {
+            Ok(None) => self.peer_address(),
+            Ok(Some(error)) | Err(error) => return Dialed::Failed(error),
+        };
+        match answer {
+            Ok(peer) => match self.local_address() {
+                // A connect to a dead port of one's own machine can meet itself, and would hold the port for ever.
+                Ok(local) if local == peer => Dialed::Failed(io::Error::new(
+                    io::ErrorKind::ConnectionRefused,
+                    "connected to itself: nobody listens there",
+                )),
+                Ok(_) => Dialed::Open,
+                Err(error) => Dialed::Failed(error),
+            },
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotConnected | io::ErrorKind::InvalidInput => Dialed::Pending,
+                _ => Dialed::Failed(error),
+            },
+        }
+    }
+
+    /// Takes in a socket made elsewhere.
+    pub(crate) fn from_std(stream: std::net::TcpStream, options: &SocketOptions) -> io::Result<Stream> {
+        stream.set_nonblocking(true)?;
+        let ipv6 = stream.peer_addr()?.is_ipv6();
+        options.apply(&SockRef::from(&stream), ipv6)?;
+        Ok(Stream::Tcp(mio::net::TcpStream::from_std(stream)))
+    }
+
+    /// Hands the socket out, still non-blocking. `None` for a stream that is no socket.
+    pub(crate) fn into_std(self) -> Option<std::net::TcpStream> {
+        match self {
+            Stream::Tcp(stream) => Some(stream.into()),
+            Stream::Nothing => None,
+            #[cfg(test)]
+            Stream::Mem(_) => None,
+        }
+    }
+
+    #[inline]
+    pub(super) fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.read(into),
+            Stream::Nothing => Err(nothing()),
+            #[cfg(test)]
+            Stream::Mem(stream) => stream.read(into),
+        }
+    }
+
+    #[inline]
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.write(bytes),
+            Stream::Nothing => Err(nothing()),
+            #[cfg(test)]
+            Stream::Mem(stream) => stream.write(bytes),
+        }
+    }
+
+    pub(super) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.write_vectored(slices),
+            Stream::Nothing => Err(nothing()),
+            #[cfg(test)]
+            Stream::Mem(stream) => stream.write_vectored(slices),
+        }
+    }
+
+    /// Whether a short read or write of this kind of stream can mean that it is drained or full. The in-memory one cuts
+    /// where a test wants it to.
+    #[inline]
+    pub(super) fn is_short_when_drained(&self) -> bool {
+        match self {
+            Stream::Tcp(_) | Stream::Nothing => true,
+            #[cfg(test)]
+            Stream::Mem(_) => false,
+        }
+    }
+
+    /// Ends our side: a FIN behind everything written.
+    pub(crate) fn shut_down_writing(&mut self) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Stream::Nothing => Err(nothing()),
+            #[cfg(test)]
+            Stream::Mem(stream) => stream.shut_down_writing(),
+        }
+    }
+
+    /// Makes the closing that follows a reset.
+    pub(crate) fn reset_on_close(&mut self) {
+        match self {
+            // A failure leaves a close in order, which is no worse.
+            Stream::Tcp(stream) => drop(SockRef::from(&*stream).set_linger(Some(Duration::ZERO))),
+            Stream::Nothing => {}
+            #[cfg(test)]
+            Stream::Mem(stream) => stream.reset_on_close(),
+        }
+    }
+
+    pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
+        match self {
+            Stream::Tcp(stream) => stream.take_error(),
+            Stream::Nothing => Ok(Some(nothing())),
+            #[cfg(test)]
+            Stream::Mem(stream) => Ok(stream.take_error()),
+        }
+    }
+
+    pub(crate) fn peer_address(&self) -> io::Result<Address> {
+        match self {
+            Stream::Tcp(stream) => stream.peer_addr().map(Address::Ip),
+            Stream::Nothing => Err(nothing()),
+            #[cfg(test)]
+            Stream::Mem(stream) => Ok(stream.peer_address()),
+        }
+    }
+
+    pub(crate) fn local_address(&self) -> io::Result<Address> {
+        match self {
+            Stream::Tcp(stream) => stream.local_addr().map(Address::Ip),
+            Stream::Nothing => Err(nothing()),
+            #[cfg(test)]
+            Stream::Mem(stream) => Ok(stream.local_address()),
+        }
+    }
+
+    pub(crate) fn apply(&mut self, options: &SocketOptions) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => {
+                let ipv6 = stream.local_addr()?.is_ipv6();
+                options.apply(&SockRef::from(&*stream), ipv6)
+            }
+            Stream::Nothing => Err(nothing()),
+            #[cfg(test)]
+            Stream::Mem(_) => Ok(()),
+        }
+    }
+
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        // Once, for both directions: nothing is re-registered on the hot path. Urgent data cuts a read short with no
+        // further event, so that a short read is not trusted when it was there; that it was needs the interest.
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        match self {
+            Stream::Tcp(stream) => registry.register(stream, token, interest),
+            Stream::Nothing => Err(nothing()),
+            #[cfg(test)]
+            Stream::Mem(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    pub(super) fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => registry.deregister(stream),
+            Stream::Nothing => Ok(()),
+            #[cfg(test)]
+            Stream::Mem(_) => Ok(()),
+        }
+    }
+}
+
+fn nothing() -> io::Error {
+    io::ErrorKind::NotConnected.into()
+}
