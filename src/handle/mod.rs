@@ -1,0 +1,162 @@
+//! How other threads talk to the loop: a bounded queue of commands, and a waker.
+
+mod queue;
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::handler::{Handler, Owned};
+use crate::id::ConnId;
+use crate::reactor::{Context, To};
+pub(crate) use queue::{Command, Queue};
+
+/// Why a command of another thread was not queued. What was to be sent comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HandleError<T> {
+    /// The queue is at [`Limits::commands_max`](crate::Limits::commands_max). The loop is behind; try again later.
+    Full(T),
+    /// The reactor is gone.
+    Gone(T),
+    /// The call would have waited on the reactor's own thread, for itself. Use the context there, or the `try_` form.
+    WouldDeadlock(T),
+}
+
+impl<T> HandleError<T> {
+    /// What was to be sent.
+    pub fn into_inner(self) -> T {
+        match self {
+            HandleError::Full(it) | HandleError::Gone(it) | HandleError::WouldDeadlock(it) => it,
+        }
+    }
+
+    fn map<U>(self, f: impl FnOnce(T) -> U) -> HandleError<U> {
+        match self {
+            HandleError::Full(it) => HandleError::Full(f(it)),
+            HandleError::Gone(it) => HandleError::Gone(f(it)),
+            HandleError::WouldDeadlock(it) => HandleError::WouldDeadlock(f(it)),
+        }
+    }
+}
+
+impl<T> fmt::Display for HandleError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            HandleError::Full(_) => "the reactor's queue of commands is full",
+            HandleError::Gone(_) => "the reactor is gone",
+            HandleError::WouldDeadlock(_) => "the reactor's own thread would wait for itself",
+        })
+    }
+}
+
+impl<T: fmt::Debug> std::error::Error for HandleError<T> {}
+
+/// A reactor as other threads see it. Cheap to clone, and may outlive the reactor: then every command is answered with
+/// [`HandleError::Gone`].
+///
+/// Commands of one thread run in their order, after the input of a turn. They are not answered: what becomes of a message
+/// to a connection that is gone by then is counted in [`Stats::frames_dropped`](crate::Stats::frames_dropped). Use
+/// [`run`](Handle::run) with a channel for more.
+pub struct Handle<H: Handler> {
+    queue: Arc<Queue<H>>,
+}
+
+impl<H: Handler> Clone for Handle<H> {
+    fn clone(&self) -> Handle<H> {
+        Handle { queue: Arc::clone(&self.queue) }
+    }
+}
+
+impl<H: Handler> fmt::Debug for Handle<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").finish_non_exhaustive()
+    }
+}
+
+impl<H: Handler> Handle<H> {
+    pub(crate) fn new(queue: Arc<Queue<H>>) -> Handle<H> {
+        Handle { queue }
+    }
+
+    /// Sends a message to a connection. Waits while the queue is full.
+    ///
+    /// # Errors
+    /// The reactor is gone, or this is its own thread and the queue is full. The message comes back.
+    pub fn send(&self, to: ConnId, message: Owned<H>) -> Result<(), HandleError<Owned<H>>> {
+        self.queue.push(Command::Send(to, message), true).map_err(|error| error.map(message_of))
+    }
+
+    /// As [`send`](Handle::send), and never waits.
+    ///
+    /// # Errors
+    /// The queue is full, or the reactor is gone. The message comes back.
+    pub fn try_send(&self, to: ConnId, message: Owned<H>) -> Result<(), HandleError<Owned<H>>> {
+        self.queue.push(Command::Send(to, message), false).map_err(|error| error.map(message_of))
+    }
+
+    /// Sends a message to many connections. Waits while the queue is full.
+    ///
+    /// # Errors
+    /// As [`send`](Handle::send).
+    pub fn broadcast(&self, to: To<'static>, message: Owned<H>) -> Result<(), HandleError<Owned<H>>> {
+        self.queue.push(Command::Broadcast(to, message), true).map_err(|error| error.map(message_of))
+    }
+
+    /// As [`broadcast`](Handle::broadcast), and never waits.
+    ///
+    /// # Errors
+    /// As [`try_send`](Handle::try_send).
+    pub fn try_broadcast(&self, to: To<'static>, message: Owned<H>) -> Result<(), HandleError<Owned<H>>> {
+        self.queue.push(Command::Broadcast(to, message), false).map_err(|error| error.map(message_of))
+    }
+
+    /// Closes a connection in order. Waits while the queue is full.
+    ///
+    /// # Errors
+    /// The reactor is gone, or this is its own thread and the queue is full.
+    pub fn close(&self, conn: ConnId) -> Result<(), HandleError<()>> {
+        self.queue.push(Command::Close(conn), true).map_err(|error| error.map(drop))
+    }
+
+    /// Runs `f` on the reactor's thread. Waits while the queue is full. A reactor that ends before drops it.
+    ///
+    /// # Errors
+    /// The reactor is gone, or this is its own thread and the queue is full.
+    pub fn run(
+        &self,
+        f: impl FnOnce(&mut H, &mut Context<H>) + Send + 'static,
+    ) -> Result<(), HandleError<()>> {
+        self.queue.push(Command::Run(Box::new(f)), true).map_err(|error| error.map(drop))
+    }
+
+    /// As [`run`](Handle::run), and never waits.
+    ///
+    /// # Errors
+    /// The queue is full, or the reactor is gone.
+    pub fn try_run(
+        &self,
+        f: impl FnOnce(&mut H, &mut Context<H>) + Send + 'static,
+    ) -> Result<(), HandleError<()>> {
+        self.queue.push(Command::Run(Box::new(f)), false).map_err(|error| error.map(drop))
+    }
+
+    /// Begins to shut the reactor down, see [`Context::shutdown`]. Never waits, and takes no place in the queue. A second
+    /// call ends everything at once.
+    pub fn shutdown(&self) {
+        self.queue.shut_down();
+    }
+
+    /// Whether the reactor is gone.
+    pub fn is_gone(&self) -> bool {
+        self.queue.is_closed()
+    }
+}
+
+/// The message of a command that was made of one.
+fn message_of<H: Handler>(command: Command<H>) -> Owned<H> {
+    match command {
+        Command::Send(_, message) | Command::Broadcast(_, message) => message,
+        Command::Close(_) | Command::Run(_) => {
+            unreachable!("only commands with a message are asked for theirs")
+        }
+    }
+}

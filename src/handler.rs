@@ -1,0 +1,136 @@
+//! What the user writes.
+
+use crate::address::Address;
+use crate::codec::Codec;
+use crate::connection::CloseReason;
+use crate::error::DialError;
+use crate::id::{ConnId, ListenerId, TimerId};
+use crate::reactor::{Context, Detached};
+
+/// What arrives for a handler: its codec's message.
+pub type Message<'a, H> = <<H as Handler>::Codec as Codec>::Message<'a>;
+/// What a handler sends: its codec's outgoing message.
+pub type Outgoing<'a, H> = <<H as Handler>::Codec as Codec>::Outgoing<'a>;
+/// What a handler's messages are when they cross threads or wait.
+pub type Owned<H> = <<H as Handler>::Codec as Codec>::Owned;
+
+/// Whether a client is let in, see [`Handler::on_accept`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// It becomes a connection.
+    Admit,
+    /// Its socket is closed at once, and it is counted as refused. The client sees the end of the stream, or a reset when
+    /// it had already sent something.
+    Refuse,
+}
+
+/// What becomes of a connection whose peer has ended its input, see [`Handler::on_half_close`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HalfClose {
+    /// It ends when everything queued is sent and every answer owed is paid. Right for request and reply.
+    CloseWhenFlushed,
+    /// It stays open for sending, until the handler closes it.
+    Keep,
+}
+
+/// A timer that has come due, see [`Handler::on_timer`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Timer {
+    /// Its name. A timer that fires once is gone by now; one that repeats can be cancelled with it.
+    pub id: TimerId,
+    /// The key that it was set with.
+    pub key: u64,
+    /// The connection that it belongs to, which is alive.
+    pub conn: Option<ConnId>,
+}
+
+/// The program on top of a reactor: what happens when messages come.
+///
+/// All methods run on the reactor's thread, one at a time, and none runs inside another: what a method asks of the
+/// [`Context`] is queued, and acted on after it has returned. Everything of the context may be used from inside any method
+/// for any connection, the one it is about included. A method must not block: while it runs, nothing else does.
+///
+/// For one connection the order is: [`on_open`](Handler::on_open), any number of [`on_message`](Handler::on_message) and
+/// [`on_writable`](Handler::on_writable), perhaps [`on_half_close`](Handler::on_half_close) after the last message, then
+/// [`on_close`](Handler::on_close), once, and nothing after it.
+///
+/// A panic in a method goes through [`Reactor::run`](crate::Reactor::run) and closes all sockets with the reactor.
+pub trait Handler: Sized {
+    /// The framing of all connections. Different framings in one reactor are an enum of codecs, see [`Codec`].
+    type Codec: Codec;
+    /// What the handler keeps for each connection. Created when the connection is, given back in
+    /// [`on_close`](Handler::on_close).
+    type Session: Default;
+
+    /// The loop is about to take its first turn.
+    fn on_start(&mut self, cx: &mut Context<Self>) {
+        let _ = cx;
+    }
+
+    /// A client has connected and is not a connection yet: let it in, or not. By default everyone is let in.
+    fn on_accept(&mut self, cx: &mut Context<Self>, peer: &Address, listener: ListenerId) -> Admission {
+        let _ = (cx, peer, listener);
+        Admission::Admit
+    }
+
+    /// A connection is open: a client was let in, a dial succeeded, or a socket was adopted.
+    fn on_open(&mut self, cx: &mut Context<Self>, conn: ConnId) {
+        let _ = (cx, conn);
+    }
+
+    /// A whole message has come. An empty one is a message like any other, and never means that the peer is gone.
+    ///
+    /// The message is lent from the buffer it was read into.
+    fn on_message(&mut self, cx: &mut Context<Self>, from: ConnId, message: Message<'_, Self>);
+
+    /// The outbox of `conn` was above the high mark and has fallen to the low mark. Once for each crossing.
+    fn on_writable(&mut self, cx: &mut Context<Self>, conn: ConnId) {
+        let _ = (cx, conn);
+    }
+
+    /// A timer has come due.
+    fn on_timer(&mut self, cx: &mut Context<Self>, timer: Timer) {
+        let _ = (cx, timer);
+    }
+
+    /// The peer of `conn` has ended its input; all its messages were delivered. By default the connection ends when all
+    /// that is queued and owed has been sent.
+    fn on_half_close(&mut self, cx: &mut Context<Self>, conn: ConnId) -> HalfClose {
+        let _ = (cx, conn);
+        HalfClose::CloseWhenFlushed
+    }
+
+    /// A connection has ended: exactly once for each that was opened. Its session comes back; `conn` still answers
+    /// [`Context::peer_addr`], and what is sent to it is dropped.
+    fn on_close(
+        &mut self,
+        cx: &mut Context<Self>,
+        conn: ConnId,
+        reason: CloseReason,
+        session: Self::Session,
+    ) {
+        let _ = (cx, conn, reason, session);
+    }
+
+    /// A dial has failed: exactly once for each that did not open, in the place of `on_open` and `on_close`.
+    fn on_dial_failed(
+        &mut self,
+        cx: &mut Context<Self>,
+        conn: ConnId,
+        error: DialError,
+        session: Self::Session,
+    ) {
+        let _ = (cx, conn, error, session);
+    }
+
+    /// The socket that [`Context::detach`] asked for. `on_close` follows, with [`CloseReason::Detached`].
+    fn on_detach(&mut self, cx: &mut Context<Self>, conn: ConnId, detached: Detached) {
+        let _ = (cx, conn, detached);
+    }
+
+    /// The reactor is about to shut down, and nothing has ended yet: the place for a last word to connections.
+    fn on_shutdown(&mut self, cx: &mut Context<Self>) {
+        let _ = cx;
+    }
+}

@@ -1,0 +1,160 @@
+//! One message to many: encoded once, judged for each.
+
+use bytes::Bytes;
+
+use super::Context;
+use super::send::{BY_REFERENCE, DropReason, Sent};
+use crate::codec::{Codec, EncodeError, Output};
+use crate::handler::{Handler, Outgoing};
+use crate::id::ConnId;
+
+/// Encoded bytes of at least this are shared by all outboxes; shorter ones are copied into each, which costs less than
+/// counting references and writing more slices.
+const SHARE: usize = 8 * 1024;
+
+/// Whom a broadcast goes to. Only open connections get it, and each gets it once.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub enum To<'a> {
+    /// Every open connection.
+    All,
+    /// Every open connection but this one.
+    AllBut(ConnId),
+    /// These. One that is named twice gets it twice.
+    Set(&'a [ConnId]),
+    /// The members of a group, see [`Context::join`].
+    Group(u64),
+    /// The members of a group but this one.
+    GroupBut(u64, ConnId),
+}
+
+/// What became of a broadcast, in receivers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Broadcast {
+    /// It is queued for so many, those above the mark included.
+    pub queued: usize,
+    /// Of those, so many outboxes are above the high mark.
+    pub above_mark: usize,
+    /// So many did not get it: gone, closing, or closed now as slow consumers.
+    pub dropped: usize,
+    /// So many did not get it because their framing cannot say it.
+    pub refused: usize,
+}
+
+impl Broadcast {
+    fn count(&mut self, sent: Sent) {
+        match sent {
+            Sent::Queued => self.queued += 1,
+            Sent::AboveMark => {
+                self.queued += 1;
+                self.above_mark += 1;
+            }
+            Sent::Dropped(DropReason::Refused(_)) => self.refused += 1,
+            Sent::Dropped(_) => self.dropped += 1,
+        }
+    }
+}
+
+/// The bytes of a message for all codecs that encode like the first one.
+#[derive(Debug)]
+struct Encoded<C> {
+    codec: C,
+    bytes: Result<Shape, EncodeError>,
+}
+
+#[derive(Debug)]
+enum Shape {
+    Copied,
+    Shared(Bytes),
+}
+
+impl<H: Handler> Context<H> {
+    /// Sends one message to many connections.
+    ///
+    /// It is encoded once for all whose codecs say [`same_encoding`](Codec::same_encoding), and once for each other. Each
+    /// receiver is judged by its own outbox, and a slow one never delays the others: past the write limit it is closed at
+    /// the end of the turn.
+    pub fn broadcast(&mut self, to: To<'_>, message: Outgoing<'_, H>) -> Broadcast {
+        let mut result = Broadcast::default();
+        let mut encoded = None;
+        match to {
+            To::Set(set) => {
+                for conn in set {
+                    result.count(self.send_encoded(*conn, message, &mut encoded));
+                }
+            }
+            // Nothing in here opens or removes a connection, so that places stay what they are.
+            To::All | To::AllBut(_) => {
+                for place in 0..self.table.open().len() {
+                    let conn = self.table.open()[place];
+                    if !matches!(to, To::AllBut(but) if but == conn) {
+                        result.count(self.send_encoded(conn, message, &mut encoded));
+                    }
+                }
+            }
+            To::Group(key) | To::GroupBut(key, _) => {
+                let members = self.groups.remove(&key).unwrap_or_default();
+                for conn in &members {
+                    if !matches!(to, To::GroupBut(_, but) if but == *conn) {
+                        result.count(self.send_encoded(*conn, message, &mut encoded));
+                    }
+                }
+                if !members.is_empty() {
+                    self.groups.insert(key, members);
+                }
+            }
+        }
+        result
+    }
+
+    fn send_encoded(
+        &mut self,
+        to: ConnId,
+        message: Outgoing<'_, H>,
+        encoded: &mut Option<Encoded<H::Codec>>,
+    ) -> Sent {
+        if let Some(reason) = self.refuses(to) {
+            return self.dropped(reason);
+        }
+        let Context { table, pool, scratch, .. } = self;
+        let Some(live) = table.get_mut(to) else { return self.dropped(DropReason::Gone) };
+        let encoded = match encoded {
+            Some(encoded) if encoded.codec.same_encoding(&live.codec) => encoded,
+            Some(_) => return self.append(to, |codec, out| codec.encode(message, out)),
+            None => {
+                if !live.codec.same_encoding(&live.codec) {
+                    return self.append(to, |codec, out| codec.encode(message, out));
+                }
+                scratch.clear();
+                let bytes = live.codec.encode(message, &mut Output::to_vec(scratch)).map(|()| {
+                    if scratch.len() < SHARE {
+                        Shape::Copied
+                    } else {
+                        Shape::Shared(Bytes::from(std::mem::take(scratch)))
+                    }
+                });
+                encoded.insert(Encoded { codec: live.codec.clone(), bytes })
+            }
+        };
+        match &encoded.bytes {
+            Err(error) => {
+                let error = *error;
+                return self.dropped(DropReason::Refused(error));
+            }
+            Ok(Shape::Copied) => {
+                live.outbox.tail(pool).extend_from_slice(scratch);
+                live.outbox.commit(scratch.len(), pool);
+            }
+            Ok(Shape::Shared(bytes)) if bytes.len() < BY_REFERENCE && live.outbox.bytes() > 0 => {
+                live.outbox.copy(bytes, pool);
+                live.outbox.mark(bytes.len(), pool);
+            }
+            Ok(Shape::Shared(bytes)) => {
+                live.outbox.share(bytes.clone(), pool);
+                live.outbox.mark(bytes.len(), pool);
+            }
+        }
+        self.appended(to)
+    }
+}

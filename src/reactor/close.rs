@@ -1,0 +1,276 @@
+//! The end of a connection: the ways towards it, and the one exit.
+
+use log::debug;
+
+use super::Reactor;
+use super::table::{Discarded, Input, Lingering, Live, Phase, discard};
+use super::timers::Deadline;
+use super::{Context, Detached};
+use crate::connection::{CloseReason, Halt};
+use crate::error::DialError;
+use crate::handler::Handler;
+use crate::id::ConnId;
+use crate::time::deadline;
+
+impl<H: Handler> Context<H> {
+    /// No further message; what is queued and owed is still sent. Then it ends for `reason`.
+    pub(super) fn begin_finish(&mut self, conn: ConnId, reason: CloseReason) {
+        let Some(live) = self.table.get_mut(conn) else { return };
+        if live.phase >= Phase::Finishing {
+            return;
+        }
+        live.phase = Phase::Finishing;
+        live.halts.set(Halt::Phase);
+        live.reason = Some(Box::new(reason));
+        live.inbox.release(&mut self.pool);
+        self.mark_dirty(conn);
+    }
+
+    /// No further message in or out; what is queued is still sent, within a time. Then it ends for `reason`.
+    pub(super) fn begin_close(&mut self, conn: ConnId, reason: CloseReason) {
+        let within = self.limits.close_timeout;
+        let Some(live) = self.table.get_mut(conn) else { return };
+        match live.phase {
+            Phase::Dialing | Phase::Opening => return self.end(conn, reason),
+            Phase::Closing | Phase::Ended => return,
+            Phase::Open | Phase::Finishing => {}
+        }
+        live.phase = Phase::Closing;
+        live.halts.set(Halt::Phase);
+        live.reason = Some(Box::new(reason));
+        live.inbox.release(&mut self.pool);
+        // The peer may not read before we do: its further input is dropped as it comes.
+        let readable = live.readable;
+        self.watch(conn, within, Deadline::Close(conn));
+        if readable {
+            self.schedule(conn);
+        }
+        self.mark_dirty(conn);
+    }
+
+    /// Whether that was the last thing a connection on its way to the end waited for; if so, it ends.
+    pub(super) fn finish_if_done(&mut self, conn: ConnId) {
+        let Some(live) = self.table.get_mut(conn) else { return };
+        let done = live.outbox.is_empty()
+            && match live.phase {
+                Phase::Finishing => live.owed == 0,
+                Phase::Closing => true,
+                _ => false,
+            };
+        if done {
+            let reason = live.reason.take().map_or(CloseReason::Local, |reason| *reason);
+            self.end(conn, reason);
+        }
+    }
+
+    /// Ends `conn` now; its `on_close` comes at the end of the turn. The first cause wins. For a dial, this is its failure.
+    pub(super) fn end(&mut self, conn: ConnId, reason: CloseReason) {
+        let Some(live) = self.table.get_mut(conn) else { return };
+        match live.phase {
+            Phase::Ended => return,
+            Phase::Dialing | Phase::Opening if live.dialed => {
+                let error = match reason {
+                    CloseReason::Io(error) => DialError::Io(error),
+                    _ => DialError::Cancelled,
+                };
+                return self.fail_dial(conn, error);
+            }
+            _ => {}
+        }
+        let was_opening = live.phase == Phase::Opening;
+        live.phase = Phase::Ended;
+        live.halts.set(Halt::Phase);
+        live.inbox.release(&mut self.pool);
+        if !was_opening {
+            self.drain.note_lost(live.outbox.bytes());
+        }
+        if !live.outbox.is_empty() && reason.resets() {
+            live.stream.reset_on_close();
+        }
+        live.outbox.clear(&mut self.pool);
+        self.account(conn);
+        self.ending.push((conn, reason));
+    }
+
+    /// Ends a dial; its `on_dial_failed` comes at the end of the turn.
+    pub(super) fn fail_dial(&mut self, conn: ConnId, error: DialError) {
+        let Some(live) = self.table.get_mut(conn) else { return };
+        if live.phase == Phase::Ended {
+            return;
+        }
+        live.phase = Phase::Ended;
+        live.halts.set(Halt::Phase);
+        live.outbox.clear(&mut self.pool);
+        self.account(conn);
+        self.dials_failed.push((conn, error));
+    }
+
+    /// Takes away what belongs to a connection that ends, before anyone is told.
+    fn strip(&mut self, conn: ConnId) -> Option<H::Session> {
+        self.table.no_longer_open(conn);
+        let live = self.table.get_mut(conn)?;
+        let session = live.session.take();
+        let watch = live.watch.take();
+        let extras = live.extras.take();
+        if let Some(key) = watch {
+            self.timers.cancel(key);
+        }
+        if let Some(extras) = extras {
+            for key in &extras.timers {
+                self.timers.cancel(*key);
+            }
+            self.leave_all(extras.groups);
+        }
+        session
+    }
+
+    /// What becomes of the socket of a connection that has ended for that reason.
+    fn retire(&mut self, conn: ConnId, hard: bool, reset: bool) {
+        while self.table.lingering() >= self.limits.lingering_max.max(1) {
+            let Some(oldest) = self.lingerers.pop_front() else { break };
+            self.cut_lingering(oldest, true);
+        }
+        let Some(live) = self.table.remove(conn) else { return };
+        let Live { generation, mut stream, input, discarded, .. } = live;
+        if reset {
+            stream.reset_on_close();
+            return;
+        }
+        // Where the peer's end was read, or nothing can be sent, there is no reply that a reset could eat.
+        let none = self.limits.lingering_max == 0;
+        if hard || none || input != Input::Open || stream.shut_down_writing().is_err() {
+            return;
+        }
+        let until = deadline(self.now, self.limits.linger_timeout);
+        let deadline = self.timers.set(until, Deadline::Linger(conn));
+        self.table.linger(conn, Lingering { generation, stream, discarded, deadline, scheduled: true });
+        self.unfinished.push(conn);
+        // Those that have gone by themselves stay on the list until they are met, or too many.
+        if self.lingerers.len() > 2 * self.limits.lingering_max {
+            let Context { lingerers, table, .. } = self;
+            lingerers.retain(|conn| table.lingering_mut(*conn).is_some());
+        }
+        self.lingerers.push_back(conn);
+    }
+
+    /// Drops a lingering socket: in order, or by a reset.
+    pub(super) fn cut_lingering(&mut self, conn: ConnId, reset: bool) {
+        let Some(mut socket) = self.table.remove_lingering(conn) else { return };
+        self.timers.cancel(socket.deadline);
+        if reset {
+            socket.stream.reset_on_close();
+        }
+    }
+
+    /// Drops what has come for a lingering socket, until its peer ends too.
+    pub(super) fn linger(&mut self, conn: ConnId) {
+        let max = self.limits.linger_bytes;
+        let Context { table, read_buffer, .. } = self;
+        let Some(socket) = table.lingering_mut(conn) else { return };
+        socket.scheduled = false;
+        match discard(&mut socket.stream, read_buffer, &mut socket.discarded, max) {
+            Discarded::Empty => {}
+            Discarded::End | Discarded::Failed(_) => self.cut_lingering(conn, false),
+            Discarded::Enough => self.cut_lingering(conn, true),
+        }
+    }
+
+    /// Drops what has come for a connection that is closing: its peer may have to be read before it reads.
+    pub(super) fn discard_input(&mut self, conn: ConnId) {
+        let max = self.limits.linger_bytes;
+        let Context { table, read_buffer, .. } = self;
+        let Some(live) = table.get_mut(conn) else { return };
+        if live.phase != Phase::Closing || live.input != Input::Open {
+            return;
+        }
+        match discard(&mut live.stream, read_buffer, &mut live.discarded, max) {
+            Discarded::Empty => live.readable = false,
+            Discarded::Enough => {}
+            Discarded::End => {
+                live.readable = false;
+                live.input = Input::Ended;
+            }
+            Discarded::Failed(error) => self.end(conn, CloseReason::from_io(error)),
+        }
+    }
+}
+
+impl<H: Handler> Reactor<H> {
+    /// The one exit: tells the handler of all that have ended in this turn, and lets go of their sockets.
+    pub(super) fn reap(&mut self) {
+        self.reap_dials();
+        for conn in std::mem::take(&mut self.cx.detaching) {
+            self.reap_detached(conn);
+        }
+        let mut ending = std::mem::take(&mut self.cx.ending);
+        for (conn, reason) in ending.drain(..) {
+            let cx = &mut self.cx;
+            let Some(live) = cx.table.get(conn) else { continue };
+            let (hard, reset) = (reason.is_hard(), reason.resets());
+            let opened = live.place != u32::MAX;
+            debug!("connection {conn} from {} closed: {reason}", live.peer);
+            let session = cx.strip(conn);
+            if opened {
+                cx.stats.count_close(&reason);
+                if let Some(session) = session {
+                    self.handler.on_close(&mut self.cx, conn, reason, session);
+                }
+            }
+            self.cx.retire(conn, hard, reset);
+            self.cx.retry_paused_listeners();
+        }
+        // What the callbacks ended waits for the next turn; the list keeps its memory.
+        ending.append(&mut self.cx.ending);
+        self.cx.ending = ending;
+        self.cx.table.end_turn();
+    }
+
+    fn reap_dials(&mut self) {
+        for (conn, error) in std::mem::take(&mut self.cx.dials_failed) {
+            let session = self.cx.strip(conn);
+            debug!("dial {conn} failed: {error}");
+            self.cx.stats.dials_failed += 1;
+            if let Some(session) = session {
+                self.handler.on_dial_failed(&mut self.cx, conn, error, session);
+            }
+            self.cx.table.remove(conn);
+        }
+    }
+
+    /// Hands a socket out, if its connection has not ended in the meantime.
+    fn reap_detached(&mut self, conn: ConnId) {
+        let cx = &mut self.cx;
+        let open = cx.table.get(conn).is_some_and(|live| live.phase == Phase::Open);
+        if !open {
+            return;
+        }
+        let Some((detached, session)) = cx.take_out(conn) else { return };
+        if let Some(detached) = detached {
+            self.handler.on_detach(&mut self.cx, conn, detached);
+        }
+        if let Some(session) = session {
+            self.handler.on_close(&mut self.cx, conn, CloseReason::Detached, session);
+        }
+    }
+}
+
+impl<H: Handler> Context<H> {
+    /// Takes an open connection apart: its socket with all bytes in between, and its session.
+    #[expect(clippy::type_complexity, reason = "two things, used in two places")]
+    pub(super) fn take_out(&mut self, conn: ConnId) -> Option<(Option<Detached>, Option<H::Session>)> {
+        let session = self.strip(conn);
+        let mut live = self.table.remove(conn)?;
+        self.stats.buffered_bytes -= live.counted as u64;
+        self.stats.count_close(&CloseReason::Detached);
+        debug!("connection {conn} from {} closed: {}", live.peer, CloseReason::Detached);
+        let undelivered = live.inbox.bytes().to_vec();
+        let unsent = live.outbox.to_vec();
+        live.inbox.release(&mut self.pool);
+        live.outbox.clear(&mut self.pool);
+        // A failure means that it was not registered, which is what is wanted.
+        drop(self.poller.remove_stream(&mut live.stream));
+        let peer = live.peer;
+        let detached = live.stream.into_std().map(|stream| Detached { stream, undelivered, unsent, peer });
+        Some((detached, session))
+    }
+}

@@ -1,0 +1,373 @@
+//! What a handler may ask of its reactor, and the reactor's state itself.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+
+use super::listeners::ListenerEntry;
+use super::log_gate::LogGate;
+use super::shutdown::Drain;
+use super::table::{Phase, Table};
+use super::timers::Deadline;
+use crate::address::Address;
+use crate::buffer::Pool;
+use crate::connection::{CloseReason, Halt};
+use crate::error::{DialError, Error};
+use crate::handle::{Command, Handle, Queue};
+use crate::handler::Handler;
+use crate::id::{ConnId, ListenerId};
+use crate::limits::Limits;
+use crate::net::{Poller, SocketOptions};
+use crate::stats::Stats;
+use crate::time::Timers;
+
+/// The reactor as its handler sees it: everything but the handler itself.
+///
+/// Every method may be called from inside any callback, for any connection, the one that the callback is about included.
+/// Nothing here blocks and nothing here calls the handler: sends, closes and dials are queued, and acted on after the
+/// callback has returned. A method that gets the name of a connection that is gone does nothing, and says so.
+pub struct Context<H: Handler> {
+    pub(super) poller: Poller,
+    pub(super) table: Table<H>,
+    pub(super) listeners: Slab<ListenerEntry<H::Codec>>,
+    pub(super) listener_generation: u32,
+    /// Listeners that a lack of descriptors or memory has paused.
+    pub(super) listeners_paused: usize,
+    /// Listeners to be looked at in the next turn without an event.
+    pub(super) listeners_due: Vec<ListenerId>,
+    pub(super) timers: Timers<Deadline>,
+    pub(super) groups: HashMap<u64, Vec<ConnId>>,
+    pub(super) pool: Pool,
+    pub(super) limits: Limits,
+    pub(super) stats: Stats,
+    pub(super) now: Instant,
+    /// The connection whose callback runs.
+    pub(super) current: Option<ConnId>,
+    pub(super) queue: Arc<Queue<H>>,
+    /// Commands under way. Kept for its memory.
+    pub(super) commands: VecDeque<Command<H>>,
+    /// The thread that takes the turns.
+    pub(super) owner: Option<ThreadId>,
+    /// Lent out while a connection is read.
+    pub(super) read_buffer: Vec<u8>,
+    /// Where a broadcast is encoded.
+    pub(super) scratch: Vec<u8>,
+    /// Those with something to be written. Flagged in the connection, so that each is on it once.
+    pub(super) dirty: Vec<ConnId>,
+    /// Those to be delivered, then read, in the next turn.
+    pub(super) unfinished: Vec<ConnId>,
+    /// Those whose `on_open` is due.
+    pub(super) opening: Vec<ConnId>,
+    /// Those whose `on_writable` is due.
+    pub(super) writable: Vec<ConnId>,
+    /// Those that have ended, and why.
+    pub(super) ending: Vec<(ConnId, CloseReason)>,
+    /// Dials that have failed, and why.
+    pub(super) dials_failed: Vec<(ConnId, DialError)>,
+    /// Those whose socket the handler asked for.
+    pub(super) detaching: Vec<ConnId>,
+    /// Lingering sockets, oldest first.
+    pub(super) lingerers: VecDeque<ConnId>,
+    /// More events may wait, or work is left over: inactivity is not judged.
+    pub(super) backlogged: bool,
+    pub(super) trim_armed: bool,
+    pub(super) drain: Drain,
+    pub(super) gate: LogGate,
+    pub(super) dial_options: SocketOptions,
+}
+
+impl<H: Handler> Drop for Context<H> {
+    /// Threads that hold a handle get an answer, not a hang.
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+impl<H: Handler> fmt::Debug for Context<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("open", &self.table.open().len())
+            .field("listeners", &self.listeners.len())
+            .field("timers", &self.timers.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<H: Handler> Context<H> {
+    pub(super) fn new(poller: Poller, limits: Limits, dial_options: SocketOptions) -> Context<H> {
+        let queue = Queue::new(poller.waker(), limits.commands_max);
+        let now = poller.now();
+        Context {
+            table: Table::new(),
+            listeners: Slab::new(),
+            listener_generation: 0,
+            listeners_paused: 0,
+            listeners_due: Vec::new(),
+            timers: Timers::new(),
+            groups: HashMap::new(),
+            pool: Pool::new(limits.spare_bytes),
+            stats: Stats::default(),
+            now,
+            current: None,
+            queue: Arc::new(queue),
+            commands: VecDeque::new(),
+            owner: None,
+            read_buffer: vec![0; limits.read_buffer],
+            scratch: Vec::new(),
+            dirty: Vec::new(),
+            unfinished: Vec::new(),
+            opening: Vec::new(),
+            writable: Vec::new(),
+            ending: Vec::new(),
+            dials_failed: Vec::new(),
+            detaching: Vec::new(),
+            lingerers: VecDeque::new(),
+            backlogged: false,
+            trim_armed: false,
+            drain: Drain::default(),
+            gate: LogGate::default(),
+            dial_options,
+            poller,
+            limits,
+        }
+    }
+
+    // ---- questions -------------------------------------------------------------------------------------------------
+
+    /// The present, as of this turn: taken once, after the wait for events.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// The limits that this reactor was built with.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The counters as of now.
+    pub fn stats(&self) -> Stats {
+        let mut stats = self.stats;
+        stats.open = self.table.open().len() as u64;
+        stats
+    }
+
+    /// All open connections. The order is arbitrary.
+    pub fn connections(&self) -> impl ExactSizeIterator<Item = ConnId> + '_ {
+        self.table.open().iter().copied()
+    }
+
+    /// Whether `conn` takes messages to send: false for the gone and the closing. A dial does, and sends when it is open.
+    pub fn is_open(&self, conn: ConnId) -> bool {
+        self.table.get(conn).is_some_and(|live| live.phase < Phase::Closing)
+    }
+
+    /// The peer's address. Known until `on_close` has returned.
+    pub fn peer_addr(&self, conn: ConnId) -> Option<&Address> {
+        self.table.get(conn).map(|live| &live.peer)
+    }
+
+    /// Our own address on that connection, asked of the system.
+    pub fn local_addr(&self, conn: ConnId) -> Option<Address> {
+        self.table.get(conn)?.stream.local_address().ok()
+    }
+
+    /// The listener that took the connection; `None` for a dialed or adopted one.
+    pub fn listener_of(&self, conn: ConnId) -> Option<ListenerId> {
+        self.table.get(conn)?.listener
+    }
+
+    /// Bytes that wait to be sent on `conn`. Zero for the gone.
+    pub fn queued(&self, conn: ConnId) -> usize {
+        self.table.get(conn).map_or(0, |live| live.outbox.bytes())
+    }
+
+    /// What the handler keeps for `conn`. `None` once `on_close` has been given it.
+    pub fn session(&self, conn: ConnId) -> Option<&H::Session> {
+        self.table.get(conn)?.session.as_ref()
+    }
+
+    /// As [`session`](Context::session), to be changed.
+    pub fn session_mut(&mut self, conn: ConnId) -> Option<&mut H::Session> {
+        self.table.get_mut(conn)?.session.as_mut()
+    }
+
+    /// The codec of `conn`.
+    pub fn codec(&self, conn: ConnId) -> Option<&H::Codec> {
+        self.table.get(conn).map(|live| &live.codec)
+    }
+
+    /// A handle for other threads.
+    pub fn handle(&self) -> Handle<H> {
+        Handle::new(Arc::clone(&self.queue))
+    }
+
+    // ---- commands about one connection -----------------------------------------------------------------------------
+
+    /// Changes the framing of `conn`, from the next message on. Bytes that were already read and not delivered are kept and
+    /// read in the new framing. Messages already sent keep the old one. False when the connection is gone.
+    ///
+    /// Called in `on_message` for its own connection, it holds from the byte behind that message.
+    pub fn set_codec(&mut self, conn: ConnId, codec: H::Codec) -> bool {
+        let Some(live) = self.table.get_mut(conn) else { return false };
+        live.codec = codec;
+        live.inbox.forget_need();
+        self.schedule(conn);
+        true
+    }
+
+    /// Sets options on the socket of `conn`.
+    ///
+    /// # Errors
+    /// The connection is gone (`NotConnected`), or the system refuses an option.
+    pub fn set_options(&mut self, conn: ConnId, options: &SocketOptions) -> std::io::Result<()> {
+        let live = self.table.get_mut(conn).ok_or(std::io::ErrorKind::NotConnected)?;
+        live.stream.apply(options)
+    }
+
+    /// Delivers no further message of `conn`, not even one already read, until [`resume`](Context::resume). Nothing is
+    /// lost: the kernel's buffers fill, and the peer has to wait. A reset is noticed all the same.
+    pub fn pause(&mut self, conn: ConnId) -> bool {
+        let Some(live) = self.table.get_mut(conn) else { return false };
+        live.halts.set(Halt::Handler);
+        true
+    }
+
+    /// Goes on where [`pause`](Context::pause) stopped, after the callback that calls it.
+    pub fn resume(&mut self, conn: ConnId) -> bool {
+        let Some(live) = self.table.get_mut(conn) else { return false };
+        if live.halts.lift(Halt::Handler) {
+            self.schedule(conn);
+        }
+        true
+    }
+
+    /// Notes that an answer to `conn` is still to come, from a timer or another thread. A connection whose peer has ended
+    /// its input is kept until every answer owed is [`paid`](Context::paid). False when it is gone.
+    pub fn owe(&mut self, conn: ConnId) -> bool {
+        let Some(live) = self.table.get_mut(conn) else { return false };
+        live.owed = live.owed.saturating_add(1);
+        true
+    }
+
+    /// Notes that an answer owed was sent, or never will be.
+    pub fn paid(&mut self, conn: ConnId) -> bool {
+        let Some(live) = self.table.get_mut(conn) else { return false };
+        live.owed = live.owed.saturating_sub(1);
+        // Flushing looks whether that was the last thing to wait for.
+        self.mark_dirty(conn);
+        true
+    }
+
+    /// Ends `conn` in order: no further message is delivered, what is queued is sent, our side is shut, `on_close` follows
+    /// with [`CloseReason::Local`]. Then the bare socket lingers for a moment, so that the peer gets the last reply. A peer
+    /// that does not take it is cut after [`Limits::close_timeout`]. A dial is cancelled. Does nothing on the gone.
+    pub fn close(&mut self, conn: ConnId) {
+        self.begin_close(conn, CloseReason::Local);
+    }
+
+    /// Ends `conn` at once: what is queued is lost, and the peer sees a reset. `on_close` follows with
+    /// [`CloseReason::Aborted`].
+    pub fn abort(&mut self, conn: ConnId) {
+        self.end(conn, CloseReason::Aborted);
+    }
+
+    /// Takes the socket of `conn` out of the reactor, at the end of this turn: `on_detach` gets it with the bytes that
+    /// were read and not delivered, then `on_close` comes with [`CloseReason::Detached`]. No further message is delivered.
+    /// False when it is gone or not open.
+    pub fn detach(&mut self, conn: ConnId) -> bool {
+        let Some(live) = self.table.get_mut(conn) else { return false };
+        if live.phase != Phase::Open {
+            return false;
+        }
+        live.halts.set(Halt::Phase);
+        self.detaching.push(conn);
+        true
+    }
+
+    // ---- the reactor as a whole ------------------------------------------------------------------------------------
+
+    /// Begins to shut down after this turn: `on_shutdown`, no further clients, what is whole is answered, what is queued is
+    /// sent, for at most [`Limits::drain_timeout`]. [`Reactor::run`](crate::Reactor::run) returns when nothing is left. A
+    /// second call ends everything at once.
+    pub fn shutdown(&mut self) {
+        self.drain.requests += 1;
+    }
+
+    /// Whether a shutdown has begun or was asked for.
+    pub fn is_shutting_down(&self) -> bool {
+        self.drain.requests > 0
+    }
+
+    /// Notes which thread takes the turns.
+    pub(super) fn note_owner(&mut self) {
+        let me = thread::current().id();
+        if self.owner != Some(me) {
+            self.owner = Some(me);
+            self.queue.owned_by(me);
+        }
+    }
+
+    /// Whether something is left to do without an event.
+    pub(super) fn has_work(&self) -> bool {
+        !(self.dirty.is_empty()
+            && self.unfinished.is_empty()
+            && self.opening.is_empty()
+            && self.writable.is_empty()
+            && self.ending.is_empty()
+            && self.dials_failed.is_empty()
+            && self.detaching.is_empty()
+            && self.listeners_due.is_empty())
+            || self.drain.is_due()
+            || self.queue.is_due()
+    }
+
+    /// The time until there is something to do without an event.
+    pub(super) fn next_timeout(&self) -> Option<Duration> {
+        if self.has_work() {
+            return Some(Duration::ZERO);
+        }
+        let next = self.timers.next()?;
+        Some(next.saturating_duration_since(self.poller.now()))
+    }
+
+    /// Puts `conn` on the list of those to be delivered, then read, in the next turn.
+    pub(super) fn schedule(&mut self, conn: ConnId) {
+        if let Some(live) = self.table.get_mut(conn) {
+            if !live.scheduled {
+                live.scheduled = true;
+                self.unfinished.push(conn);
+            }
+        }
+    }
+
+    /// Puts `conn` on the list of those to be flushed at the end of the turn.
+    #[inline]
+    pub(super) fn mark_dirty(&mut self, conn: ConnId) {
+        if let Some(live) = self.table.get_mut(conn) {
+            if !live.dirty {
+                live.dirty = true;
+                self.dirty.push(conn);
+            }
+        }
+    }
+
+    /// Brings the sum of held bytes up to date with what `conn` holds.
+    #[inline]
+    pub(super) fn account(&mut self, conn: ConnId) {
+        if let Some(live) = self.table.get_mut(conn) {
+            let held = live.inbox.held() + live.outbox.held();
+            if held != live.counted {
+                self.stats.buffered_bytes = self.stats.buffered_bytes + held as u64 - live.counted as u64;
+                live.counted = held;
+            }
+        }
+    }
+
+    pub(super) fn shutting_down_error() -> Error {
+        Error::Config("the reactor is shutting down")
+    }
+}

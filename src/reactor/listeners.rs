@@ -1,0 +1,301 @@
+//! Listeners: making and ending them, and taking their clients in.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use log::{debug, warn};
+
+use super::Context;
+use super::Reactor;
+use super::table::{Live, Phase};
+use super::timers::Deadline;
+use crate::address::Address;
+use crate::connection::Halt;
+use crate::error::Error;
+use crate::handler::{Admission, Handler};
+use crate::id::{ConnId, ListenerId};
+use crate::net::{AcceptVerdict, ListenOptions, Listener, Stream, accept_verdict};
+use crate::time::{TimerKey, deadline};
+
+/// The first pause of a listener when descriptors or memory have run out, and the longest.
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// A listener that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Listening {
+    /// Its name.
+    pub id: ListenerId,
+    /// Where it listens: for port 0, with the port that the system chose.
+    pub address: Address,
+}
+
+impl fmt::Display for Listening {
+    /// The address.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct ListenerEntry<C> {
+    generation: u32,
+    listener: Listener,
+    codec: C,
+    /// It is on the list of those to be looked at in the next turn.
+    due: bool,
+    /// The machine had no descriptors or no memory: when to come back, and how long the next pause is.
+    paused: Option<TimerKey>,
+    pause: Duration,
+}
+
+impl<H: Handler> Context<H> {
+    /// Listens on `address`, at once, with the default options. Clients are accepted from the next turn on, each with a
+    /// clone of `codec`.
+    ///
+    /// # Errors
+    /// The address cannot be bound, or the reactor is shutting down.
+    pub fn listen(&mut self, address: impl Into<Address>, codec: H::Codec) -> Result<Listening, Error> {
+        self.listen_with(address, codec, &ListenOptions::default())
+    }
+
+    /// As [`listen`](Context::listen), with options.
+    ///
+    /// # Errors
+    /// As [`listen`](Context::listen); also when the system refuses an option.
+    pub fn listen_with(
+        &mut self,
+        address: impl Into<Address>,
+        codec: H::Codec,
+        options: &ListenOptions,
+    ) -> Result<Listening, Error> {
+        let address = address.into();
+        let listener = Listener::bind(&address, options);
+        self.add_listener(listener, address, codec)
+    }
+
+    pub(super) fn add_listener(
+        &mut self,
+        listener: io::Result<Listener>,
+        address: Address,
+        codec: H::Codec,
+    ) -> Result<Listening, Error> {
+        if self.is_shutting_down() {
+            return Err(Context::<H>::shutting_down_error());
+        }
+        let slot = self.listeners.vacant_key() as u32;
+        let made = listener.and_then(|mut listener| {
+            let local = listener.local_address()?;
+            self.poller.add_listener(&mut listener, slot)?;
+            Ok((listener, local))
+        });
+        let (listener, local) = made.map_err(|source| Error::Listen { address, source })?;
+        self.listener_generation = self.listener_generation.wrapping_add(1);
+        let generation = self.listener_generation;
+        self.listeners.insert(ListenerEntry {
+            generation,
+            listener,
+            codec,
+            due: false,
+            paused: None,
+            pause: PAUSE_MIN,
+        });
+        debug!("listening on {local}");
+        Ok(Listening { id: ListenerId { slot, generation }, address: local })
+    }
+
+    /// Ends a listener. Its connections stay; clients that wait in its queue are refused by the system. False when it is
+    /// gone already.
+    pub fn unlisten(&mut self, listener: ListenerId) -> bool {
+        if self.listener_mut(listener).is_none() {
+            return false;
+        }
+        let entry = self.listeners.remove(listener.slot as usize);
+        if let Some(key) = entry.paused {
+            self.timers.cancel(key);
+            self.listeners_paused -= 1;
+        }
+        true
+    }
+
+    /// Where `listener` listens.
+    pub fn listener_addr(&self, listener: ListenerId) -> Option<Address> {
+        let entry = self.listeners.get(listener.slot as usize)?;
+        (entry.generation == listener.generation).then(|| entry.listener.local_address().ok())?
+    }
+
+    pub(super) fn listener_ids(&self) -> Vec<ListenerId> {
+        let id = |(slot, entry): (usize, &ListenerEntry<H::Codec>)| ListenerId {
+            slot: slot as u32,
+            generation: entry.generation,
+        };
+        self.listeners.iter().map(id).collect()
+    }
+
+    pub(super) fn listener_in(&self, slot: u32) -> Option<ListenerId> {
+        let entry = self.listeners.get(slot as usize)?;
+        Some(ListenerId { slot, generation: entry.generation })
+    }
+
+    fn listener_mut(&mut self, id: ListenerId) -> Option<&mut ListenerEntry<H::Codec>> {
+        self.listeners.get_mut(id.slot as usize).filter(|entry| entry.generation == id.generation)
+    }
+
+    /// Looks at a listener in the next turn, whether or not an event comes.
+    pub(super) fn listener_is_due(&mut self, id: ListenerId) {
+        let Some(entry) = self.listener_mut(id) else { return };
+        if !entry.due {
+            entry.due = true;
+            self.listeners_due.push(id);
+        }
+    }
+
+    /// A descriptor has come free: those that lack one may try again. The one place that lifts a pause before its time.
+    pub(super) fn retry_paused_listeners(&mut self) {
+        if self.listeners_paused == 0 {
+            return;
+        }
+        for id in self.listener_ids() {
+            if self.listener_mut(id).is_some_and(|entry| entry.paused.is_some()) {
+                self.listener_is_due(id);
+            }
+        }
+    }
+
+    /// Nothing can be accepted for a moment. Clients that wait are not lost: no event will come for them, so a timer does.
+    fn pause_listener(&mut self, id: ListenerId, error: &io::Error) {
+        let now = self.now;
+        let Some(entry) = self.listeners.get_mut(id.slot as usize) else { return };
+        if let Some(key) = entry.paused.take() {
+            self.timers.cancel(key);
+            self.listeners_paused -= 1;
+        } else {
+            let address = entry.listener.local_address().map_or_else(|_| id.to_string(), |a| a.to_string());
+            if self.gate.opens("accept", now) {
+                warn!("cannot accept on {address}: {error}; trying again with growing pauses");
+            }
+        }
+        entry.paused = Some(self.timers.set(deadline(now, entry.pause), Deadline::Accept(id)));
+        entry.pause = (entry.pause * 2).min(PAUSE_MAX);
+        self.listeners_paused += 1;
+    }
+
+    fn end_pause(&mut self, id: ListenerId) {
+        let Some(entry) = self.listener_mut(id) else { return };
+        entry.pause = PAUSE_MIN;
+        if let Some(key) = entry.paused.take() {
+            self.timers.cancel(key);
+            self.listeners_paused -= 1;
+        }
+    }
+
+    /// Puts a connected stream into the table and the poller.
+    pub(super) fn insert(&mut self, mut live: Live<H::Codec, H::Session>) -> io::Result<ConnId> {
+        let next = self.table.next_id();
+        self.poller.add_stream(&mut live.stream, next.slot, next.generation)?;
+        Ok(self.table.insert(live))
+    }
+}
+
+impl<H: Handler> Reactor<H> {
+    /// Takes clients in until there are none, the budget is spent, or the machine refuses. Returns whether more may wait.
+    pub(super) fn accept(&mut self, id: ListenerId, budget: usize) -> bool {
+        if let Some(entry) = self.cx.listener_mut(id) {
+            entry.due = false;
+        }
+        for _ in 0..budget {
+            // The handler may have ended the listener.
+            let Some(entry) = self.cx.listener_mut(id) else { return false };
+            match entry.listener.accept() {
+                Ok((stream, peer)) => {
+                    self.cx.end_pause(id);
+                    self.take_in(id, stream, peer);
+                }
+                Err(error) => match accept_verdict(&error) {
+                    AcceptVerdict::Empty => {
+                        self.cx.end_pause(id);
+                        return false;
+                    }
+                    AcceptVerdict::Next => self.cx.stats.accept_errors += 1,
+                    AcceptVerdict::Pause => {
+                        self.cx.stats.accept_errors += 1;
+                        self.cx.pause_listener(id, &error);
+                        return false;
+                    }
+                },
+            }
+        }
+        true
+    }
+
+    /// One client: admitted and opened, or turned away. What fails here costs this client alone.
+    fn take_in(&mut self, listener: ListenerId, stream: io::Result<Stream>, peer: Address) {
+        if self.cx.table.live() >= self.cx.limits.connections_max {
+            self.cx.stats.refused += 1;
+            debug!("refused {peer}: {} connections are the most", self.cx.limits.connections_max);
+            return;
+        }
+        if self.handler.on_accept(&mut self.cx, &peer, listener) == Admission::Refuse {
+            self.cx.stats.refused += 1;
+            return;
+        }
+        let Some(entry) = self.cx.listener_mut(listener) else { return };
+        let codec = entry.codec.clone();
+        let now = self.cx.now;
+        let inserted = stream.and_then(|stream| {
+            let mut live = Live::new(stream, peer, codec, Phase::Opening, now);
+            live.listener = Some(listener);
+            self.cx.insert(live)
+        });
+        match inserted {
+            Ok(conn) => self.open(conn),
+            Err(error) => {
+                self.cx.stats.refused += 1;
+                debug!("a client was lost before it was open: {error}");
+            }
+        }
+    }
+
+    /// A connection is open, and the handler is told.
+    pub(super) fn open(&mut self, conn: ConnId) {
+        let Some(live) = self.cx.table.get_mut(conn) else { return };
+        if live.phase != Phase::Opening {
+            return;
+        }
+        live.phase = Phase::Open;
+        let free = live.halts.lift(Halt::Phase);
+        let unfinished = live.is_unfinished();
+        let waiting = !live.outbox.is_empty();
+        debug!("connection {conn} {} {}", if live.dialed { "to" } else { "from" }, live.peer);
+        if live.dialed {
+            self.cx.stats.connected += 1;
+        } else {
+            self.cx.stats.accepted += 1;
+        }
+        self.cx.table.opened(conn);
+        if let Some(idle) = self.cx.limits.idle_timeout {
+            self.cx.watch(conn, idle, Deadline::Idle(conn));
+        }
+        self.cx.current = Some(conn);
+        self.handler.on_open(&mut self.cx, conn);
+        self.cx.current = None;
+        if waiting {
+            self.cx.mark_dirty(conn);
+        }
+        if free && unfinished {
+            self.cx.schedule(conn);
+        }
+    }
+
+    /// Looks at the listeners that were left over or paused.
+    pub(super) fn accept_due(&mut self, due: &mut Vec<ListenerId>) {
+        let budget = self.cx.limits.accepts_per_turn;
+        for id in due.drain(..) {
+            if self.accept(id, budget) {
+                self.cx.listener_is_due(id);
+            }
+        }
+    }
+}

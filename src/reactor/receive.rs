@@ -1,0 +1,287 @@
+//! Out of a socket, through the codec, to the handler: the main road.
+
+use std::mem;
+
+use log::{trace, warn};
+
+use super::table::{Input, Phase};
+use super::{Context, Reactor};
+use crate::codec::{Codec, FrameError, Scan};
+use crate::connection::{COPY_IN_MAX, CloseReason};
+use crate::handler::{HalfClose, Handler};
+use crate::id::ConnId;
+use crate::net::{Received, receive};
+
+/// What one connection may still use of this turn.
+#[derive(Debug)]
+struct Budget {
+    messages: usize,
+    bytes: usize,
+}
+
+/// Why delivering stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    /// The codec needs more bytes.
+    Need,
+    /// The connection takes no message at the moment, or none any more.
+    Halted,
+    /// The turn's messages are spent.
+    Spent,
+}
+
+impl<H: Handler> Reactor<H> {
+    /// Delivers what `conn` holds, reads what it has, and writes its replies: within the budget of a turn.
+    pub(super) fn receive(&mut self, conn: ConnId) {
+        let mut shared = mem::take(&mut self.cx.read_buffer);
+        let limits = &self.cx.limits;
+        let mut budget = Budget { messages: limits.messages_per_turn, bytes: limits.read_bytes_per_turn };
+        self.cx.current = Some(conn);
+        self.read_and_deliver(conn, &mut shared, &mut budget);
+        self.cx.current = None;
+        self.cx.stats.frames_in += (self.cx.limits.messages_per_turn - budget.messages) as u64;
+        self.cx.read_buffer = shared;
+        self.cx.flush(conn);
+    }
+
+    fn read_and_deliver(&mut self, conn: ConnId, shared: &mut [u8], budget: &mut Budget) {
+        loop {
+            let Some(live) = self.cx.table.get_mut(conn) else { return };
+            if live.phase == Phase::Open && !live.halts.is_empty() {
+                // Above the high mark: what the kernel takes now may bring it below the low one.
+                self.cx.flush(conn);
+            }
+            let Some(live) = self.cx.table.get_mut(conn) else { return };
+            if live.phase != Phase::Open || !live.halts.is_empty() {
+                return;
+            }
+            if live.inbox.is_due() {
+                if self.deliver_held(conn, budget) == Stop::Spent {
+                    return self.cx.schedule(conn);
+                }
+                continue;
+            }
+            match live.input {
+                Input::Open if !live.readable => return,
+                Input::Open if budget.bytes == 0 => return self.cx.schedule(conn),
+                Input::Open if live.inbox.len() <= COPY_IN_MAX => {
+                    if self.read_shared(conn, shared, budget) == Stop::Spent {
+                        return self.cx.schedule(conn);
+                    }
+                }
+                Input::Open => self.cx.read_in_place(conn, budget),
+                Input::Ended => {
+                    if !self.finish_input(conn, budget) {
+                        return;
+                    }
+                }
+                Input::Finished => return,
+            }
+        }
+    }
+
+    /// Reads into the buffer that all connections share, behind what little is held, and delivers from there.
+    fn read_shared(&mut self, conn: ConnId, shared: &mut [u8], budget: &mut Budget) -> Stop {
+        let Context { table, pool, stats, now, .. } = &mut self.cx;
+        let Some(live) = table.get_mut(conn) else { return Stop::Halted };
+        let had = live.inbox.move_into(shared, pool);
+        let to = shared.len().min(had + budget.bytes);
+        let trust = live.trusts_short_reads();
+        let received = receive(&mut live.stream, &mut shared[had..to], trust);
+        live.note(&received);
+        match received {
+            Received::Some { n, .. } => {
+                live.active = *now;
+                stats.bytes_in += n as u64;
+                budget.bytes -= n;
+                let end = had + n;
+                let mut at = 0;
+                let stop = self.deliver(conn, &mut shared[..end], &mut at, budget);
+                if let Some(live) = self.cx.table.get_mut(conn) {
+                    if live.phase == Phase::Open {
+                        live.inbox.hold(&shared[at..end], &mut self.cx.pool);
+                    }
+                }
+                stop
+            }
+            Received::Empty | Received::End => {
+                live.inbox.hold(&shared[..had], pool);
+                Stop::Need
+            }
+            Received::Failed(error) => {
+                self.cx.end(conn, CloseReason::from_io(error));
+                Stop::Halted
+            }
+        }
+    }
+
+    /// Delivers from what is held.
+    fn deliver_held(&mut self, conn: ConnId, budget: &mut Budget) -> Stop {
+        let Some(live) = self.cx.table.get_mut(conn) else { return Stop::Halted };
+        let mut lent = live.inbox.lend();
+        let mut at = lent.start;
+        let stop = self.deliver(conn, lent.bytes(), &mut at, budget);
+        lent.start = at;
+        match self.cx.table.get_mut(conn) {
+            Some(live) if live.phase == Phase::Open => live.inbox.put_back(lent, &mut self.cx.pool),
+            _ => self.cx.pool.give_input(lent.into_buffer()),
+        }
+        stop
+    }
+
+    /// Hands over the whole messages in `bytes` from `at` on, and moves `at` behind them.
+    fn deliver(&mut self, conn: ConnId, bytes: &mut [u8], at: &mut usize, budget: &mut Budget) -> Stop {
+        let begin = *at;
+        let (stop, error) = self.deliver_until(conn, bytes, at, budget);
+        if let Some(live) = self.cx.table.get_mut(conn) {
+            let error = error.map(|error| error.at(live.inbox.offset() + (*at - begin) as u64));
+            live.inbox.consumed(*at - begin);
+            if let Some(error) = error {
+                self.cx.bad_frame(conn, error);
+            }
+        }
+        stop
+    }
+
+    #[inline]
+    fn deliver_until(
+        &mut self,
+        conn: ConnId,
+        bytes: &mut [u8],
+        at: &mut usize,
+        budget: &mut Budget,
+    ) -> (Stop, Option<FrameError>) {
+        loop {
+            let Some(live) = self.cx.table.get_mut(conn) else { return (Stop::Halted, None) };
+            if !live.halts.is_empty() {
+                live.inbox.forget_need();
+                return (Stop::Halted, None);
+            }
+            if live.inbox.is_skipping() {
+                *at += live.inbox.take_skipped(bytes.len() - *at);
+            }
+            let rest = &mut bytes[*at..];
+            if rest.is_empty() {
+                live.inbox.forget_need();
+                return (Stop::Need, None);
+            }
+            if budget.messages == 0 {
+                live.inbox.forget_need();
+                return (Stop::Spent, None);
+            }
+            match live.codec.scan(rest) {
+                Ok(Scan::Frame(0)) => {
+                    return (
+                        Stop::Halted,
+                        Some(FrameError::malformed("the codec found a frame without bytes")),
+                    );
+                }
+                Ok(Scan::Frame(len)) if len <= rest.len() => {
+                    *at += len;
+                    budget.messages -= 1;
+                    match live.codec.parse(&mut rest[..len]) {
+                        Ok(message) => self.handler.on_message(&mut self.cx, conn, message),
+                        Err(error) => {
+                            *at -= len;
+                            return (Stop::Halted, Some(error));
+                        }
+                    }
+                }
+                Ok(Scan::Frame(need) | Scan::Need(need)) => {
+                    live.inbox.wants(need.max(rest.len() + 1));
+                    return (Stop::Need, None);
+                }
+                Ok(Scan::Skip(n)) => {
+                    live.inbox.skip(n);
+                    self.cx.stats.frames_skipped += 1;
+                }
+                Err(error) => return (Stop::Halted, Some(error)),
+            }
+        }
+    }
+
+    /// The end of the input was read: the rest is asked about, then the handler. Returns whether there is more to do.
+    fn finish_input(&mut self, conn: ConnId, budget: &mut Budget) -> bool {
+        let Some(live) = self.cx.table.get_mut(conn) else { return false };
+        let rest = live.inbox.bytes();
+        let offset = live.inbox.offset();
+        let mut truncated = live.inbox.is_skipping();
+        match live.codec.scan_end(rest) {
+            Ok(Some(len)) if len > 0 && len <= rest.len() => {
+                if budget.messages == 0 {
+                    self.cx.schedule(conn);
+                    return false;
+                }
+                self.deliver_last(conn, len, budget);
+                return true;
+            }
+            Ok(_) => truncated |= !rest.is_empty(),
+            Err(error) => match CloseReason::from(error.at(offset)) {
+                CloseReason::Peer { .. } => truncated = true,
+                _ => {
+                    self.cx.bad_frame(conn, error.at(offset));
+                    return false;
+                }
+            },
+        }
+        live.input = Input::Finished;
+        live.inbox.release(&mut self.cx.pool);
+        if self.handler.on_half_close(&mut self.cx, conn) == HalfClose::CloseWhenFlushed {
+            self.cx.begin_finish(conn, CloseReason::Peer { truncated });
+        }
+        false
+    }
+
+    /// Delivers the last frame of a stream, of `len` bytes.
+    fn deliver_last(&mut self, conn: ConnId, len: usize, budget: &mut Budget) {
+        let Some(live) = self.cx.table.get_mut(conn) else { return };
+        let mut lent = live.inbox.lend();
+        let start = lent.start;
+        let offset = live.inbox.offset();
+        live.inbox.consumed(len);
+        live.inbox.forget_need();
+        budget.messages -= 1;
+        match live.codec.parse(&mut lent.bytes()[start..start + len]) {
+            Ok(message) => self.handler.on_message(&mut self.cx, conn, message),
+            Err(error) => self.cx.bad_frame(conn, error.at(offset)),
+        }
+        lent.start = start + len;
+        match self.cx.table.get_mut(conn) {
+            Some(live) if live.phase == Phase::Open => live.inbox.put_back(lent, &mut self.cx.pool),
+            _ => self.cx.pool.give_input(lent.into_buffer()),
+        }
+    }
+}
+
+impl<H: Handler> Context<H> {
+    /// Reads a long message on, straight into its place.
+    fn read_in_place(&mut self, conn: ConnId, budget: &mut Budget) {
+        let Some(live) = self.table.get_mut(conn) else { return };
+        let trust = live.trusts_short_reads();
+        let room = live.inbox.room(&mut self.pool);
+        let to = room.len().min(budget.bytes);
+        let received = receive(&mut live.stream, &mut room[..to], trust);
+        live.note(&received);
+        match received {
+            Received::Some { n, .. } => {
+                live.inbox.filled(n);
+                live.active = self.now;
+                self.stats.bytes_in += n as u64;
+                budget.bytes -= n;
+            }
+            Received::Empty | Received::End => {}
+            Received::Failed(error) => self.end(conn, CloseReason::from_io(error)),
+        }
+    }
+
+    /// The peer has broken the framing: its connection ends, after the replies to what came before.
+    fn bad_frame(&mut self, conn: ConnId, error: FrameError) {
+        let Some(live) = self.table.get(conn) else { return };
+        if self.gate.opens("frame", self.now) {
+            warn!("connection {conn} from {}: {error}", live.peer);
+        } else {
+            trace!("connection {conn} from {}: {error}", live.peer);
+        }
+        self.begin_close(conn, error.into());
+    }
+}

@@ -1,0 +1,191 @@
+//! Into an outbox: the one way in, whoever sends.
+
+use std::io::IoSlice;
+
+use super::Context;
+use super::table::Phase;
+use crate::codec::{Codec, EncodeError, Output, Part, Segments};
+use crate::connection::{CloseReason, Halt};
+use crate::handler::{Handler, Outgoing, Owned};
+use crate::id::ConnId;
+use crate::net::{Written, send_vectored};
+
+/// A payload of at least this is not copied while nothing waits before it: it is written straight through, and a shared
+/// one is queued by reference. Below it a copy costs less than a system call.
+pub(super) const BY_REFERENCE: usize = 32 * 1024;
+
+/// What became of a message that was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// It is queued, or was taken by the kernel.
+    Queued,
+    /// It is queued, and the outbox is above the high mark: that connection is not read until it falls to the low mark, and
+    /// `on_writable` will tell. A sender that can wait should.
+    AboveMark,
+    /// It was not queued, and why.
+    Dropped(DropReason),
+}
+
+impl Sent {
+    /// Whether the message is on its way.
+    pub fn is_queued(self) -> bool {
+        !matches!(self, Sent::Dropped(_))
+    }
+}
+
+/// Why a message was not queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DropReason {
+    /// There is no such connection any more.
+    Gone,
+    /// It is closing, and takes nothing more.
+    Closing,
+    /// More than the write limit waits for it already; it is closed as a slow consumer.
+    SlowConsumer,
+    /// Its framing cannot say this message. The connection is as it was.
+    Refused(EncodeError),
+}
+
+impl<H: Handler> Context<H> {
+    /// Sends one message to `to`.
+    ///
+    /// The message is encoded now and written after the callback, together with what else goes there; only a large one
+    /// with nothing before it may be written at once, without being copied. From inside a callback of another connection
+    /// (or a timer), [`Limits::write_limit`](crate::Limits::write_limit) applies: more than that already waiting closes `to`
+    /// as a slow consumer.
+    pub fn send(&mut self, to: ConnId, message: Outgoing<'_, H>) -> Sent {
+        self.append(to, |codec, out| codec.encode(message, out))
+    }
+
+    /// Sends one owned message to `to`. Large [`Bytes`](bytes::Bytes) are shared, never copied.
+    pub fn send_owned(&mut self, to: ConnId, message: &Owned<H>) -> Sent {
+        self.append(to, |codec, out| codec.encode_owned(message, out))
+    }
+
+    /// Encodes a message into the outbox of `to`.
+    #[inline]
+    pub(super) fn append<'m, F>(&mut self, to: ConnId, encode: F) -> Sent
+    where
+        F: FnOnce(&mut H::Codec, &mut Output<'_, 'm>) -> Result<(), EncodeError>,
+    {
+        if let Some(reason) = self.refuses(to) {
+            return self.dropped(reason);
+        }
+        let Context { table, pool, .. } = self;
+        let Some(live) = table.get_mut(to) else { return self.dropped(DropReason::Gone) };
+        let tail = live.outbox.tail(pool);
+        let base = tail.len();
+        let mut out = Output::new(tail, BY_REFERENCE);
+        if let Err(error) = encode(&mut live.codec, &mut out) {
+            drop(out);
+            live.outbox.truncate_tail(base, pool);
+            return self.dropped(DropReason::Refused(error));
+        }
+        if out.has_segments() {
+            let segments = out.into_segments();
+            self.append_segments(to, base, &segments);
+        } else {
+            drop(out);
+            let len = tail.len() - base;
+            live.outbox.commit(len, pool);
+        }
+        self.appended(to)
+    }
+
+    /// Why nothing can be appended for `to`, if so. A breach of the write limit ends the connection.
+    #[inline]
+    pub(super) fn refuses(&mut self, to: ConnId) -> Option<DropReason> {
+        let Some(live) = self.table.get(to) else { return Some(DropReason::Gone) };
+        if live.phase >= Phase::Closing {
+            return Some(DropReason::Closing);
+        }
+        if live.outbox.bytes() > self.limits.write_limit && self.current != Some(to) {
+            self.end(to, CloseReason::SlowConsumer);
+            return Some(DropReason::SlowConsumer);
+        }
+        None
+    }
+
+    /// Something was appended for `to`: it has to be flushed, and judged by the high mark.
+    #[inline]
+    pub(super) fn appended(&mut self, to: ConnId) -> Sent {
+        let Some(live) = self.table.get_mut(to) else { return Sent::Queued };
+        let above = live.outbox.bytes() > self.limits.high_mark;
+        if above {
+            live.halts.set(Halt::HighMark);
+        }
+        if !live.dirty {
+            live.dirty = true;
+            self.dirty.push(to);
+        }
+        if above { Sent::AboveMark } else { Sent::Queued }
+    }
+
+    #[cold]
+    pub(super) fn dropped(&mut self, reason: DropReason) -> Sent {
+        self.stats.frames_dropped += 1;
+        Sent::Dropped(reason)
+    }
+
+    /// Appends a message with parts by reference: its copied parts are in the tail behind `base`. With nothing before it,
+    /// as much as the kernel takes is written straight through.
+    #[inline(never)]
+    fn append_segments(&mut self, to: ConnId, base: usize, segments: &Segments<'_>) {
+        let Context { table, pool, .. } = self;
+        let Some(live) = table.get_mut(to) else { return };
+        let copied = live.outbox.split_tail(base, pool);
+        let total = segments.parts(&copied).map(|part| part.bytes().len()).sum();
+        let through = live.outbox.is_empty() && live.writable && live.phase >= Phase::Open;
+        live.outbox.mark(total, pool);
+        let written = if through { self.write_through(to, segments.parts(&copied)) } else { 0 };
+        let Context { table, pool, .. } = self;
+        let Some(live) = table.get_mut(to) else { return };
+        if live.phase < Phase::Ended {
+            let mut skip = written;
+            for part in segments.parts(&copied) {
+                let skipped = skip.min(part.bytes().len());
+                skip -= skipped;
+                match part {
+                    Part::Borrowed(bytes) => live.outbox.copy(&bytes[skipped..], pool),
+                    Part::Shared(bytes) => live.outbox.share(bytes.slice(skipped..), pool),
+                }
+            }
+            if live.outbox.is_empty() {
+                live.outbox.clear(pool);
+            }
+        }
+        pool.give_output(copied);
+    }
+
+    /// Writes what the kernel takes of a message that has nothing before it. What that finds, an error or a full socket, is
+    /// noted, and acted on after the callback.
+    fn write_through<'a>(&mut self, to: ConnId, parts: impl Iterator<Item = Part<'a>>) -> usize {
+        let mut slices = [IoSlice::new(&[]); 8];
+        let (mut count, mut total) = (0, 0);
+        for (slice, part) in slices.iter_mut().zip(parts) {
+            *slice = IoSlice::new(part.bytes());
+            count += 1;
+            total += part.bytes().len();
+        }
+        let now = self.now;
+        let Some(live) = self.table.get_mut(to) else { return 0 };
+        match send_vectored(&mut live.stream, &slices[..count], total) {
+            Written::Some { n, full } => {
+                live.writable &= !full;
+                live.active = now;
+                self.stats.bytes_out += n as u64;
+                self.stats.frames_out += live.outbox.unmark(n);
+                n
+            }
+            Written::Full => {
+                live.writable = false;
+                0
+            }
+            Written::Failed(error) => {
+                self.end(to, CloseReason::from_io(error));
+                0
+            }
+        }
+    }
+}

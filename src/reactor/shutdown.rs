@@ -1,0 +1,134 @@
+//! The end of a reactor: whom it serves until when, and what it reports.
+
+use log::{debug, info};
+
+use super::table::{Input, Phase};
+use super::timers::Deadline;
+use super::{Context, Reactor};
+use crate::connection::CloseReason;
+use crate::error::DialError;
+use crate::handler::Handler;
+use crate::time::deadline;
+
+/// What a shutdown achieved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// Connections that ended with everything sent.
+    pub drained: u64,
+    /// Connections that the deadline, or a second call, cut.
+    pub cut: u64,
+    /// Bytes that waited for those.
+    pub bytes_lost: u64,
+}
+
+/// Where a shutdown stands.
+#[derive(Debug, Default)]
+pub(super) struct Drain {
+    /// How often it was asked for.
+    pub(super) requests: u32,
+    /// How many of those were acted on.
+    acted_on: u32,
+    open_at_begin: u64,
+    report: ShutdownReport,
+}
+
+impl Drain {
+    /// Whether a request waits to be acted on.
+    pub(super) fn is_due(&self) -> bool {
+        self.requests.min(2) > self.acted_on
+    }
+
+    pub(super) fn has_begun(&self) -> bool {
+        self.acted_on > 0
+    }
+
+    /// A connection ends with so many bytes not sent.
+    pub(super) fn note_lost(&mut self, bytes: usize) {
+        if self.has_begun() && bytes > 0 {
+            self.report.cut += 1;
+            self.report.bytes_lost += bytes as u64;
+        }
+    }
+}
+
+impl<H: Handler> Context<H> {
+    pub(super) fn report(&self) -> ShutdownReport {
+        let mut report = self.drain.report;
+        report.drained = self.drain.open_at_begin.saturating_sub(report.cut + self.table.live() as u64);
+        report
+    }
+}
+
+impl<H: Handler> Reactor<H> {
+    /// Acts on a request to shut down: the first begins the drain, the second ends it.
+    pub(super) fn advance_shutdown(&mut self) {
+        if !self.cx.drain.is_due() {
+            return;
+        }
+        self.cx.drain.acted_on += 1;
+        if self.cx.drain.acted_on == 1 { self.begin_drain() } else { self.cut_all() }
+    }
+
+    fn begin_drain(&mut self) {
+        info!("shutting down: {} connections are open", self.cx.table.open().len());
+        self.handler.on_shutdown(&mut self.cx);
+        // Clients that the kernel has accepted and we have not would be reset: they are served like the others.
+        for listener in self.cx.listener_ids() {
+            self.accept(listener, usize::from(u16::MAX));
+            self.cx.unlisten(listener);
+        }
+        for conn in std::mem::take(&mut self.cx.opening) {
+            self.open(conn);
+        }
+        self.cx.drain.open_at_begin = self.cx.table.open().len() as u64;
+        let all: Vec<_> = self.cx.table.all().collect();
+        for conn in all {
+            let Some(live) = self.cx.table.get_mut(conn) else { continue };
+            match live.phase {
+                Phase::Dialing => self.cx.fail_dial(conn, DialError::Cancelled),
+                Phase::Open => {
+                    // One last budgeted read, whether or not an event has told of something.
+                    if live.input == Input::Open {
+                        live.readable = true;
+                    }
+                    self.receive(conn);
+                    self.cx.begin_finish(conn, CloseReason::Shutdown);
+                }
+                Phase::Opening | Phase::Finishing | Phase::Closing | Phase::Ended => {}
+            }
+        }
+        let until = deadline(self.cx.now, self.cx.limits.drain_timeout);
+        self.cx.timers.set(until, Deadline::Drain);
+    }
+
+    /// Ends everything that is left, lingering sockets included.
+    pub(super) fn cut_all(&mut self) {
+        let all: Vec<_> = self.cx.table.all().collect();
+        debug!("cutting {} connections", all.len());
+        for conn in all {
+            let Some(live) = self.cx.table.get_mut(conn) else { continue };
+            if live.phase == Phase::Ended {
+                continue;
+            }
+            if live.outbox.is_empty() {
+                // What it waited for was an answer, from elsewhere.
+                self.cx.drain.report.cut += 1;
+            } else {
+                live.stream.reset_on_close();
+            }
+            live.reason = None;
+            self.cx.end(conn, CloseReason::Shutdown);
+        }
+        let lingering: Vec<_> = self.cx.table.all_lingering().collect();
+        for conn in lingering {
+            self.cx.cut_lingering(conn, false);
+        }
+        self.cx.limits.lingering_max = 0;
+    }
+
+    /// Whether a shutdown has come to its end: nothing is left. The table's own length says so.
+    pub(super) fn is_finished(&self) -> bool {
+        self.cx.drain.has_begun() && self.cx.table.is_empty()
+    }
+}

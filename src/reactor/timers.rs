@@ -1,0 +1,240 @@
+//! Deadlines: the user's timers, and those that the reactor watches over.
+
+use std::time::{Duration, Instant};
+
+use super::table::Phase;
+use super::{Context, Reactor};
+use crate::connection::{CloseReason, Halt};
+use crate::error::DialError;
+use crate::handler::{Handler, Timer};
+use crate::id::{ConnId, ListenerId, TimerId};
+use crate::time::{TimerKey, deadline};
+
+/// The shortest period of a repeating timer: shorter ones would only spin.
+const PERIOD_MIN: Duration = Duration::from_millis(1);
+/// How often free buffers are looked over while there are any.
+const TRIM_EVERY: Duration = Duration::from_secs(1);
+
+/// What a deadline is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Deadline {
+    User { key: u64, conn: Option<ConnId>, period: Option<Duration> },
+    Idle(ConnId),
+    Dial(ConnId),
+    Close(ConnId),
+    Linger(ConnId),
+    Accept(ListenerId),
+    Drain,
+    Trim,
+}
+
+impl<H: Handler> Context<H> {
+    /// Calls `on_timer` once, after `delay` from now. It may be late, never early. A delay longer than the clock can say
+    /// means never.
+    pub fn after(&mut self, delay: Duration, key: u64) -> TimerId {
+        self.set_timer(delay, key, None, None)
+    }
+
+    /// Calls `on_timer` every `period`, the first time after one. The next time is the last one that was due plus the
+    /// period, so that it does not drift; those that were missed are left out, so that it does not fire in a burst. A
+    /// period below a millisecond is taken for one.
+    pub fn every(&mut self, period: Duration, key: u64) -> TimerId {
+        let period = period.max(PERIOD_MIN);
+        self.set_timer(period, key, None, Some(period))
+    }
+
+    /// As [`after`](Context::after), for a connection: the timer is gone when the connection ends, before its `on_close`.
+    /// `None` when it is gone already.
+    pub fn after_for(&mut self, conn: ConnId, delay: Duration, key: u64) -> Option<TimerId> {
+        self.set_timer_for(conn, delay, key, None)
+    }
+
+    /// As [`every`](Context::every), for a connection.
+    pub fn every_for(&mut self, conn: ConnId, period: Duration, key: u64) -> Option<TimerId> {
+        let period = period.max(PERIOD_MIN);
+        self.set_timer_for(conn, period, key, Some(period))
+    }
+
+    /// Takes a timer out: it will not fire any more, not even when it is due in this very turn. False when it has fired for
+    /// the last time, or is gone.
+    pub fn cancel(&mut self, timer: TimerId) -> bool {
+        match self.timers.get_mut(timer.0) {
+            Some(Deadline::User { conn, .. }) => {
+                let conn = *conn;
+                self.timers.cancel(timer.0);
+                self.forget_timer(conn, timer.0);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn set_timer_for(
+        &mut self,
+        conn: ConnId,
+        delay: Duration,
+        key: u64,
+        period: Option<Duration>,
+    ) -> Option<TimerId> {
+        if self.table.get(conn).is_none_or(|live| live.phase == Phase::Ended) {
+            return None;
+        }
+        let timer = self.set_timer(delay, key, Some(conn), period);
+        self.table.get_mut(conn)?.extras().timers.push(timer.0);
+        Some(timer)
+    }
+
+    fn set_timer(
+        &mut self,
+        delay: Duration,
+        key: u64,
+        conn: Option<ConnId>,
+        period: Option<Duration>,
+    ) -> TimerId {
+        let at = deadline(self.now, delay);
+        TimerId(self.timers.set(at, Deadline::User { key, conn, period }))
+    }
+
+    fn forget_timer(&mut self, conn: Option<ConnId>, key: TimerKey) {
+        let Some(conn) = conn else { return };
+        if let Some(extras) = self.table.get_mut(conn).and_then(|live| live.extras.as_mut()) {
+            extras.timers.retain(|other| *other != key);
+        }
+    }
+
+    /// Sets the one deadline of a connection's phase, in the place of the last.
+    pub(super) fn watch(&mut self, conn: ConnId, within: Duration, what: Deadline) {
+        let at = deadline(self.now, within);
+        let Some(live) = self.table.get_mut(conn) else { return };
+        if let Some(old) = live.watch.replace(self.timers.set(at, what)) {
+            self.timers.cancel(old);
+        }
+    }
+
+    /// An idle deadline has come. It was set when something last looked, not at each byte: so it looks, and sets itself
+    /// anew. It stands still while it is we who do not read.
+    fn idle_due(&mut self, conn: ConnId, key: TimerKey) {
+        let Some(idle) = self.limits.idle_timeout else { return };
+        let now = self.now;
+        let backlogged = self.backlogged;
+        let Some(live) = self.table.get_mut(conn) else { return };
+        let ours = live.halts.contains(Halt::Handler) && live.outbox.is_empty();
+        let until = deadline(live.active, idle);
+        let next = if ours {
+            deadline(now, idle)
+        } else if until > now {
+            until
+        } else if backlogged {
+            now
+        } else {
+            live.watch = None;
+            self.timers.cancel(key);
+            self.end(conn, CloseReason::IdleTimeout);
+            return;
+        };
+        self.timers.reset(key, next);
+    }
+
+    /// Looks over the free buffers while there are any.
+    pub(super) fn arm_trim(&mut self) {
+        if !self.trim_armed && self.pool.kept() > 0 {
+            self.trim_armed = true;
+            self.timers.set(deadline(self.now, TRIM_EVERY), Deadline::Trim);
+        }
+    }
+}
+
+impl<H: Handler> Reactor<H> {
+    /// Fires what is due. Timers that are set in here wait for the next turn.
+    pub(super) fn expire(&mut self) {
+        let mark = self.cx.timers.sequence();
+        let now = self.cx.now;
+        while let Some((key, due)) = self.cx.timers.due(now, mark) {
+            let Some(what) = self.cx.timers.get_mut(key).copied() else { break };
+            if let Deadline::Idle(conn) = what {
+                self.cx.idle_due(conn, key);
+                continue;
+            }
+            match what {
+                Deadline::User { key: user, conn, period } => self.fire(key, due, user, conn, period),
+                Deadline::Accept(listener) => {
+                    // It is taken for due, not for recovered: the accept will tell.
+                    self.cx.listener_is_due(listener);
+                    self.cx.timers.reset(key, deadline(now, Duration::MAX));
+                }
+                Deadline::Trim => {
+                    self.cx.timers.cancel(key);
+                    self.cx.trim_armed = false;
+                    self.cx.pool.trim();
+                }
+                Deadline::Drain => {
+                    self.cx.timers.cancel(key);
+                    self.cut_all();
+                }
+                Deadline::Linger(conn) => self.cx.cut_lingering(conn, false),
+                Deadline::Dial(conn) => {
+                    self.cx.timers.cancel(key);
+                    self.cx.fail_dial(conn, DialError::TimedOut);
+                }
+                Deadline::Close(conn) => {
+                    self.cx.timers.cancel(key);
+                    if let Some(live) = self.cx.table.get_mut(conn) {
+                        live.stream.reset_on_close();
+                        let reason = live.reason.take().map_or(CloseReason::Local, |reason| *reason);
+                        self.cx.end(conn, reason);
+                    }
+                }
+                Deadline::Idle(_) => {}
+            }
+        }
+    }
+
+    fn fire(
+        &mut self,
+        key: TimerKey,
+        due: Instant,
+        user: u64,
+        conn: Option<ConnId>,
+        period: Option<Duration>,
+    ) {
+        match period {
+            Some(period) => {
+                self.cx.timers.reset(key, next_period(due, self.cx.now, period));
+            }
+            None => {
+                self.cx.timers.cancel(key);
+                self.cx.forget_timer(conn, key);
+            }
+        }
+        self.cx.current = conn;
+        self.handler.on_timer(&mut self.cx, Timer { id: TimerId(key), key: user, conn });
+        self.cx.current = None;
+    }
+}
+
+/// When a timer that was due at `due` is due next: a whole number of periods later, and after `now`.
+fn next_period(due: Instant, now: Instant, period: Duration) -> Instant {
+    let next = deadline(due, period);
+    if next > now {
+        return next;
+    }
+    let late = now.saturating_duration_since(due).as_nanos();
+    let period = period.as_nanos().max(1);
+    let ahead = period - late % period;
+    deadline(now, Duration::from_nanos(u64::try_from(ahead).unwrap_or(u64::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_timer_skips_what_it_missed_and_keeps_its_beat() {
+        let start = crate::net::clock::now();
+        let ms = Duration::from_millis;
+        assert_eq!(next_period(start, start, ms(10)), start + ms(10));
+        assert_eq!(next_period(start, start + ms(3), ms(10)), start + ms(10));
+        assert_eq!(next_period(start, start + ms(10), ms(10)), start + ms(20));
+        assert_eq!(next_period(start, start + ms(37), ms(10)), start + ms(40));
+    }
+}

@@ -1,0 +1,84 @@
+//! What has happened so far, in numbers.
+
+use crate::connection::CloseReason;
+
+/// The counters of one reactor, at one moment. Sums over reactors with [`add`](Stats::add).
+///
+/// Always true between turns: `accepted + connected == open + closed`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Connections that were opened for a client, sockets that were adopted included.
+    pub accepted: u64,
+    /// Dials that succeeded.
+    pub connected: u64,
+    /// Connections open now.
+    pub open: u64,
+    /// Connections that have ended.
+    pub closed: u64,
+    /// Clients turned away: over the limit, by the handler, or because their socket failed before it was open.
+    pub refused: u64,
+    /// Dials that failed.
+    pub dials_failed: u64,
+    /// Errors of `accept`: no descriptors, or clients that were gone by then.
+    pub accept_errors: u64,
+    /// Whole messages handed to the handler.
+    pub frames_in: u64,
+    /// Frames longer than the maximum that were skipped.
+    pub frames_skipped: u64,
+    /// Messages handed to the kernel whole.
+    pub frames_out: u64,
+    /// Messages that were sent to a connection and dropped: gone, closing, or not sayable in its framing.
+    pub frames_dropped: u64,
+    /// Bytes of the streams that were read, prefixes and delimiters included.
+    pub bytes_in: u64,
+    /// Bytes that the kernel took.
+    pub bytes_out: u64,
+    /// Bytes held for connections now, both ways, by capacity.
+    pub buffered_bytes: u64,
+    /// Events for connections that were gone, and ignored.
+    pub stale_events: u64,
+    /// Turns of the loop.
+    pub turns: u64,
+    closes: [u64; CloseReason::KINDS],
+}
+
+impl Stats {
+    /// How many connections have ended for each kind of reason, by its [name](CloseReason::name).
+    pub fn closes(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        CloseReason::NAMES.into_iter().zip(self.closes)
+    }
+
+    pub(crate) fn count_close(&mut self, reason: &CloseReason) {
+        self.closed += 1;
+        self.closes[reason.kind()] += 1;
+    }
+
+    /// Adds the counters of another reactor.
+    pub fn add(&mut self, other: &Stats) {
+        let pairs = [
+            (&mut self.accepted, other.accepted),
+            (&mut self.connected, other.connected),
+            (&mut self.open, other.open),
+            (&mut self.closed, other.closed),
+            (&mut self.refused, other.refused),
+            (&mut self.dials_failed, other.dials_failed),
+            (&mut self.accept_errors, other.accept_errors),
+            (&mut self.frames_in, other.frames_in),
+            (&mut self.frames_skipped, other.frames_skipped),
+            (&mut self.frames_out, other.frames_out),
+            (&mut self.frames_dropped, other.frames_dropped),
+            (&mut self.bytes_in, other.bytes_in),
+            (&mut self.bytes_out, other.bytes_out),
+            (&mut self.buffered_bytes, other.buffered_bytes),
+            (&mut self.stale_events, other.stale_events),
+            (&mut self.turns, other.turns),
+        ];
+        for (mine, theirs) in pairs {
+            *mine += theirs;
+        }
+        for (mine, theirs) in self.closes.iter_mut().zip(other.closes) {
+            *mine += theirs;
+        }
+    }
+}
