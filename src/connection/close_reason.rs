@@ -91,11 +91,6 @@ impl CloseReason {
     pub(crate) fn is_hard(&self) -> bool {
         matches!(self, CloseReason::Reset | CloseReason::Io(_) | CloseReason::Aborted)
     }
-
-    /// Whether the connection is cut by a reset, so that its queue takes no memory of the kernel's either.
-    pub(crate) fn resets(&self) -> bool {
-        matches!(self, CloseReason::Aborted | CloseReason::SlowConsumer)
-    }
 }
 
 impl From<FrameError> for CloseReason {

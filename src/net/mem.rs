@@ -45,7 +45,6 @@ struct Link {
     capacity: usize,
     /// The reactor has met a full `output`, so that room is an edge.
     full: bool,
-    /// The reactor has met an empty `input`, so that bytes are an edge. As under epoll, bytes are an edge anyway.
     error: Option<io::ErrorKind>,
     reset_on_close: bool,
     /// How the reactor's side was given up.
@@ -91,6 +90,12 @@ impl World {
         self.state().elapsed += by;
     }
 
+    /// Whether events wait to be taken.
+    pub(crate) fn has_events(&self) -> bool {
+        let state = self.state();
+        state.woken || !state.ready.is_empty()
+    }
+
     pub(crate) fn wakes(&self) -> usize {
         self.state().wakes
     }
@@ -125,6 +130,7 @@ impl World {
         let number = state.next_listener;
         state.next_listener += 1;
         state.backlogs.insert(number, Backlog::default());
+        drop(state);
         Listener::Mem(MemListener { world: self.clone(), number })
     }
 
@@ -242,6 +248,11 @@ impl Peer {
         state.links[self.link].error = Some(io::ErrorKind::ConnectionReset);
         let all = Readiness::READABLE.and(Readiness::READ_CLOSED).and(Readiness::WRITE_CLOSED);
         state.edge(self.link, all.and(Readiness::ERROR).and(Readiness::WRITABLE));
+    }
+
+    /// As [`reset`](Peer::reset), but the event is late: a write meets it first.
+    pub(crate) fn reset_quietly(&self) {
+        self.world.state().links[self.link].error = Some(io::ErrorKind::ConnectionReset);
     }
 
     /// Takes what has come, which makes room.

@@ -10,6 +10,7 @@ use crate::connection::{CloseReason, Halt};
 use crate::error::DialError;
 use crate::handler::Handler;
 use crate::id::ConnId;
+use crate::net::Stream;
 use crate::time::deadline;
 
 impl<H: Handler> Context<H> {
@@ -84,9 +85,7 @@ impl<H: Handler> Context<H> {
         if !was_opening {
             self.drain.note_lost(live.outbox.bytes());
         }
-        if !live.outbox.is_empty() && reason.resets() {
-            live.stream.reset_on_close();
-        }
+        live.lossy = !live.outbox.is_empty();
         live.outbox.clear(&mut self.pool);
         self.account(conn);
         self.ending.push((conn, reason));
@@ -125,14 +124,14 @@ impl<H: Handler> Context<H> {
     }
 
     /// What becomes of the socket of a connection that has ended for that reason.
-    fn retire(&mut self, conn: ConnId, hard: bool, reset: bool) {
+    fn retire(&mut self, conn: ConnId, hard: bool, aborted: bool) {
         while self.table.lingering() >= self.limits.lingering_max.max(1) {
             let Some(oldest) = self.lingerers.pop_front() else { break };
             self.cut_lingering(oldest, true);
         }
         let Some(live) = self.table.remove(conn) else { return };
-        let Live { generation, mut stream, input, discarded, .. } = live;
-        if reset {
+        let Live { generation, mut stream, input, discarded, lossy, .. } = live;
+        if aborted || (lossy && !hard) {
             stream.reset_on_close();
             return;
         }
@@ -206,7 +205,7 @@ impl<H: Handler> Reactor<H> {
         for (conn, reason) in ending.drain(..) {
             let cx = &mut self.cx;
             let Some(live) = cx.table.get(conn) else { continue };
-            let (hard, reset) = (reason.is_hard(), reason.resets());
+            let (hard, aborted) = (reason.is_hard(), matches!(reason, CloseReason::Aborted));
             let opened = live.place != u32::MAX;
             debug!("connection {conn} from {} closed: {reason}", live.peer);
             let session = cx.strip(conn);
@@ -216,7 +215,7 @@ impl<H: Handler> Reactor<H> {
                     self.handler.on_close(&mut self.cx, conn, reason, session);
                 }
             }
-            self.cx.retire(conn, hard, reset);
+            self.cx.retire(conn, hard, aborted);
             self.cx.retry_paused_listeners();
         }
         // What the callbacks ended waits for the next turn; the list keeps its memory.
@@ -251,26 +250,31 @@ impl<H: Handler> Reactor<H> {
         if let Some(session) = session {
             self.handler.on_close(&mut self.cx, conn, CloseReason::Detached, session);
         }
+        self.cx.table.remove(conn);
     }
 }
 
 impl<H: Handler> Context<H> {
-    /// Takes an open connection apart: its socket with all bytes in between, and its session.
-    #[expect(clippy::type_complexity, reason = "two things, used in two places")]
+    /// Takes an open connection apart: its socket with all bytes in between, and its session. What is left of it is known
+    /// until the caller has told the handler, and removes it.
     pub(super) fn take_out(&mut self, conn: ConnId) -> Option<(Option<Detached>, Option<H::Session>)> {
         let session = self.strip(conn);
-        let mut live = self.table.remove(conn)?;
-        self.stats.buffered_bytes -= live.counted as u64;
-        self.stats.count_close(&CloseReason::Detached);
+        let Context { table, pool, poller, stats, .. } = self;
+        let live = table.get_mut(conn)?;
+        stats.count_close(&CloseReason::Detached);
         debug!("connection {conn} from {} closed: {}", live.peer, CloseReason::Detached);
         let undelivered = live.inbox.bytes().to_vec();
         let unsent = live.outbox.to_vec();
-        live.inbox.release(&mut self.pool);
-        live.outbox.clear(&mut self.pool);
+        live.phase = Phase::Ended;
+        live.halts.set(Halt::Phase);
+        live.inbox.release(pool);
+        live.outbox.clear(pool);
+        let mut stream = std::mem::replace(&mut live.stream, Stream::Nothing);
         // A failure means that it was not registered, which is what is wanted.
-        drop(self.poller.remove_stream(&mut live.stream));
-        let peer = live.peer;
-        let detached = live.stream.into_std().map(|stream| Detached { stream, undelivered, unsent, peer });
+        drop(poller.remove_stream(&mut stream));
+        let peer = live.peer.clone();
+        let detached = stream.into_std().map(|stream| Detached { stream, undelivered, unsent, peer });
+        self.account(conn);
         Some((detached, session))
     }
 }

@@ -156,8 +156,8 @@ impl<H: Handler> Context<H> {
     }
 
     /// All open connections. The order is arbitrary.
-    pub fn connections(&self) -> impl ExactSizeIterator<Item = ConnId> + '_ {
-        self.table.open().iter().copied()
+    pub fn connections(&self) -> &[ConnId] {
+        self.table.open()
     }
 
     /// Whether `conn` takes messages to send: false for the gone and the closing. A dial does, and sends when it is open.

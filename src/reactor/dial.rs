@@ -133,6 +133,7 @@ impl<H: Handler> Reactor<H> {
         if let Some(session) = session {
             self.handler.on_close(&mut self.cx, conn, crate::CloseReason::Detached, session);
         }
+        self.cx.table.remove(conn);
         detached
     }
 }

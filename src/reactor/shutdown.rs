@@ -114,8 +114,6 @@ impl<H: Handler> Reactor<H> {
             if live.outbox.is_empty() {
                 // What it waited for was an answer, from elsewhere.
                 self.cx.drain.report.cut += 1;
-            } else {
-                live.stream.reset_on_close();
             }
             live.reason = None;
             self.cx.end(conn, CloseReason::Shutdown);

@@ -60,6 +60,8 @@ pub(super) struct Live<C, S> {
     pub(super) dirty: bool,
     /// It is on the list of those to be looked at in the next turn.
     pub(super) scheduled: bool,
+    /// It ended with bytes unsent: its socket is cut by a reset.
+    pub(super) lossy: bool,
     /// We dialed it.
     pub(super) dialed: bool,
     /// Answers still to come.
@@ -111,6 +113,7 @@ impl<C: Codec, S: Default> Live<C, S> {
             urgent: false,
             dirty: false,
             scheduled: false,
+            lossy: false,
             dialed: phase == Phase::Dialing,
             owed: 0,
             place: u32::MAX,
@@ -178,6 +181,10 @@ pub(super) struct Lingering {
     pub(super) scheduled: bool,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all slots are live ones, and a box would cost each of them"
+)]
 #[derive(Debug)]
 pub(super) enum Slot<C, S> {
     Live(Live<C, S>),

@@ -179,7 +179,6 @@ impl<H: Handler> Reactor<H> {
                 Deadline::Close(conn) => {
                     self.cx.timers.cancel(key);
                     if let Some(live) = self.cx.table.get_mut(conn) {
-                        live.stream.reset_on_close();
                         let reason = live.reason.take().map_or(CloseReason::Local, |reason| *reason);
                         self.cx.end(conn, reason);
                     }

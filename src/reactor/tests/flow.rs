@@ -1,0 +1,193 @@
+//! Pausing, back-pressure, and what lifts them.
+
+use super::*;
+use std::sync::{Arc, Mutex};
+
+fn small_marks() -> Limits {
+    let mut limits = Limits::default();
+    (limits.high_mark, limits.low_mark) = (10_000, 2_000);
+    limits
+}
+
+#[test]
+fn pause_inside_a_message_stops_at_the_next_frame() {
+    let mut rig = rig(|cx, event| {
+        if let Event::Message(conn, message) = event {
+            if message == b"stop" {
+                cx.pause(*conn);
+            }
+        }
+    });
+    let peer = rig.client();
+    peer.send(&frames([&b"a"[..], b"stop", b"b", b"c"]));
+    rig.settle();
+    peer.send(&frame(b"d"));
+    rig.settle();
+    assert_eq!(rig.messages(), [&b"a"[..], b"stop"], "not even one already read");
+    let conn = rig.open()[0];
+    rig.cx().resume(conn);
+    rig.settle();
+    assert_eq!(rig.messages(), [&b"b"[..], b"c", b"d"]);
+}
+
+#[test]
+fn what_a_peer_sent_before_it_ended_survives_a_pause() {
+    // netty/netty#6303
+    let mut rig = rig(|cx, event| {
+        if let Event::Open(conn) = event {
+            cx.pause(*conn);
+        }
+    });
+    let peer = rig.client();
+    peer.send(&frames([&b"a"[..], b"b"]));
+    peer.shut_down_writing();
+    rig.settle();
+    assert!(rig.messages().is_empty());
+    let conn = rig.open()[0];
+    rig.cx().resume(conn);
+    rig.settle();
+    assert_eq!(
+        rig.events(),
+        [
+            Event::Message(conn, b"a".to_vec()),
+            Event::Message(conn, b"b".to_vec()),
+            Event::HalfClose(conn),
+            Event::Close(conn, "peer"),
+        ]
+    );
+}
+
+#[test]
+fn a_reset_is_noticed_while_paused() {
+    // netty/netty PR #5098
+    let mut rig = rig(|cx, event| {
+        if let Event::Open(conn) = event {
+            cx.pause(*conn);
+        }
+    });
+    let peer = rig.client();
+    peer.send(&frame(b"unread"));
+    rig.settle();
+    peer.reset();
+    rig.settle();
+    assert_eq!(rig.closes(), ["reset"]);
+}
+
+#[test]
+fn a_peer_that_sends_and_never_reads_is_paused_and_gets_everything_once_it_reads() {
+    let mut rig = echo_rig(small_marks());
+    let (peer, other) = (rig.client(), rig.client());
+    peer.capacity(1_000);
+    let wire: Vec<u8> = (0..1_000u32).flat_map(|i| frame(&[i as u8; 100])).collect();
+    peer.send(&wire);
+    rig.settle();
+    assert!(rig.stats().buffered_bytes < 400_000, "{}", rig.stats().buffered_bytes);
+    let unserved = rig.stats().frames_in;
+    assert!(unserved < 200, "{unserved}");
+    other.send(&frame(b"meanwhile"));
+    rig.settle();
+    assert_eq!(other.take(), frame(b"meanwhile"));
+    let mut replies = Vec::new();
+    for _ in 0..1_000 {
+        replies.extend(peer.take());
+        rig.settle();
+    }
+    assert_eq!(replies, wire);
+    assert_eq!(rig.stats().buffered_bytes, 0);
+}
+
+#[test]
+fn crossing_the_low_mark_is_told_once() {
+    let outcomes = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&outcomes);
+    let mut rig = rig_with(small_marks(), move |cx, event| {
+        if let Event::Message(conn, _) = event {
+            for _ in 0..3 {
+                seen.lock().unwrap().push(cx.send(*conn, &[1; 6_000]));
+            }
+        }
+    });
+    let peer = rig.client();
+    peer.capacity(1_000);
+    peer.send(&frame(b"go"));
+    rig.settle();
+    assert_eq!(*outcomes.lock().unwrap(), [Sent::Queued, Sent::AboveMark, Sent::AboveMark]);
+    rig.events();
+    let mut told_at = Vec::new();
+    for _ in 0..30 {
+        peer.take();
+        rig.settle();
+        let conn = rig.open()[0];
+        if rig.events().contains(&Event::Writable(conn)) {
+            told_at.push(rig.cx().queued(conn));
+        }
+    }
+    assert_eq!(told_at.len(), 1, "{told_at:?}");
+    assert!(told_at[0] <= 2_000);
+}
+
+#[test]
+fn a_peer_that_ends_while_it_is_paused_for_back_pressure_gets_all_replies() {
+    let mut rig = echo_rig(small_marks());
+    let peer = rig.client();
+    peer.capacity(500);
+    let wire: Vec<u8> = (0..500u32).flat_map(|i| frame(&[i as u8; 100])).collect();
+    peer.send(&wire);
+    peer.shut_down_writing();
+    rig.settle();
+    let mut replies = Vec::new();
+    for _ in 0..200 {
+        replies.extend(peer.take());
+        rig.settle();
+    }
+    assert_eq!(replies, wire);
+    assert!(peer.sees_end());
+    assert_eq!(rig.closes(), ["peer"]);
+}
+
+#[test]
+fn a_full_socket_and_a_closed_read_side_do_not_spin() {
+    // tokio-rs/mio PR #933: half-close was taken for writable.
+    let mut rig = echo_rig(small_marks());
+    let peer = rig.client();
+    peer.capacity(100);
+    peer.send(&frame(&[1; 5_000]));
+    peer.shut_down_writing();
+    rig.settle();
+    let before = rig.world.sleeps();
+    rig.reactor.turn(None).unwrap();
+    assert_eq!(rig.world.sleeps(), before + 1, "it waits for the peer, and for nothing else");
+}
+
+#[test]
+fn resume_in_the_same_callback_goes_on() {
+    let mut rig = rig(|cx, event| {
+        if let Event::Message(conn, _) = event {
+            cx.pause(*conn);
+            cx.resume(*conn);
+        }
+    });
+    let peer = rig.client();
+    peer.send(&frames([&b"a"[..], b"b", b"c"]));
+    rig.settle();
+    assert_eq!(rig.messages(), [b"a", b"b", b"c"]);
+}
+
+#[test]
+fn verbs_on_the_gone_do_nothing() {
+    // python/asyncio#488
+    let mut rig = rig(|_, _| {});
+    let peer = rig.client();
+    let conn = rig.open()[0];
+    peer.reset();
+    rig.settle();
+    let cx = rig.cx();
+    assert!(!cx.pause(conn) && !cx.resume(conn) && !cx.owe(conn) && !cx.paid(conn) && !cx.detach(conn));
+    assert!(!cx.join(conn, 1) && !cx.leave(conn, 1) && !cx.set_codec(conn, LengthPrefixed::default()));
+    assert!(cx.after_for(conn, Duration::ZERO, 1).is_none() && cx.session_mut(conn).is_none());
+    cx.close(conn);
+    cx.abort(conn);
+    assert_eq!(cx.send(conn, b"x"), Sent::Dropped(super::super::DropReason::Gone));
+    rig.settle();
+    assert_eq!(rig.closes(), ["reset"]);
+}

@@ -1,0 +1,224 @@
+//! Timers and deadlines, on a clock that only moves when told to.
+
+use super::*;
+use std::sync::{Arc, Mutex};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn timer_keys(rig: &mut Rig) -> Vec<u64> {
+    let key = |event| match event {
+        Event::Timer(key) => Some(key),
+        _ => None,
+    };
+    rig.events().into_iter().filter_map(key).collect()
+}
+
+#[test]
+fn timers_fire_in_order_and_never_early() {
+    let mut rig = rig(|_, _| {});
+    let cx = rig.cx();
+    cx.after(SECOND * 3, 3);
+    cx.after(SECOND, 1);
+    cx.after(SECOND * 2, 2);
+    cx.after(SECOND, 11);
+    rig.pass(SECOND - Duration::from_nanos(1));
+    assert!(timer_keys(&mut rig).is_empty());
+    rig.pass(Duration::from_nanos(1));
+    assert_eq!(timer_keys(&mut rig), [1, 11]);
+    rig.pass(SECOND * 10);
+    assert_eq!(timer_keys(&mut rig), [2, 3]);
+    assert_eq!(rig.cx().timers.len(), 0);
+}
+
+#[test]
+fn a_timer_cancelled_by_another_of_the_same_batch_does_not_fire() {
+    // chenshuo/muduo#668
+    let victim = Arc::new(Mutex::new(None));
+    let named = Arc::clone(&victim);
+    let mut rig = rig(move |cx, event| {
+        if *event == Event::Timer(1) {
+            assert!(cx.cancel(named.lock().unwrap().unwrap()));
+        }
+    });
+    rig.cx().after(SECOND, 1);
+    *victim.lock().unwrap() = Some(rig.cx().after(SECOND, 2));
+    rig.pass(SECOND);
+    assert_eq!(timer_keys(&mut rig), [1]);
+    let gone = victim.lock().unwrap().unwrap();
+    assert!(!rig.cx().cancel(gone));
+}
+
+#[test]
+fn a_timer_set_by_a_timer_waits_for_the_next_turn() {
+    let mut rig = rig(|cx, event| {
+        if let Event::Timer(key) = event {
+            if *key < 5 {
+                cx.after(Duration::ZERO, key + 1);
+            }
+        }
+    });
+    rig.cx().after(Duration::ZERO, 0);
+    rig.reactor.turn(Some(Duration::ZERO)).unwrap();
+    assert_eq!(timer_keys(&mut rig), [0]);
+    rig.settle_timers();
+    assert_eq!(timer_keys(&mut rig), [1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn a_repeating_timer_keeps_its_beat_and_can_be_cancelled() {
+    let mut rig = rig(|_, _| {});
+    let timer = rig.cx().every(SECOND, 9);
+    for _ in 0..3 {
+        rig.pass(SECOND);
+    }
+    assert_eq!(timer_keys(&mut rig), [9, 9, 9]);
+    rig.pass(SECOND * 10 + Duration::from_millis(300));
+    assert_eq!(timer_keys(&mut rig), [9], "no burst for those that were missed");
+    rig.pass(Duration::from_millis(700));
+    assert_eq!(timer_keys(&mut rig), [9]);
+    assert!(rig.cx().cancel(timer));
+    rig.pass(SECOND * 10);
+    assert!(timer_keys(&mut rig).is_empty());
+}
+
+#[test]
+fn huge_and_zero_delays_are_what_they_say() {
+    // joyent/libuv PR #779, nodejs/node#4541
+    let mut rig = rig(|_, _| {});
+    rig.cx().after(Duration::MAX, 1);
+    rig.cx().every(Duration::ZERO, 2);
+    rig.reactor.turn(Some(Duration::ZERO)).unwrap();
+    let wait = rig.reactor.next_timeout().unwrap();
+    assert!(
+        wait > Duration::ZERO && wait <= Duration::from_millis(1),
+        "a period of zero does not spin: {wait:?}"
+    );
+    rig.pass(Duration::from_secs(3600 * 24 * 365));
+    assert_eq!(timer_keys(&mut rig), [2]);
+}
+
+#[test]
+fn a_connections_timers_die_with_it() {
+    let mut rig = rig(|_, _| {});
+    let peer = rig.client();
+    let conn = rig.open()[0];
+    rig.cx().after_for(conn, SECOND, 1).unwrap();
+    rig.cx().every_for(conn, SECOND, 2).unwrap();
+    rig.pass(SECOND);
+    assert_eq!(timer_keys(&mut rig), [1, 2]);
+    peer.reset();
+    rig.settle();
+    rig.pass(SECOND * 10);
+    assert!(timer_keys(&mut rig).is_empty());
+    assert_eq!(rig.cx().timers.len(), 0);
+}
+
+fn idle_rig() -> Rig {
+    let mut limits = Limits::default();
+    limits.idle_timeout = Some(SECOND);
+    echo_rig(limits)
+}
+
+#[test]
+fn silence_closes_and_every_byte_counts() {
+    let mut rig = idle_rig();
+    let (quiet, drip) = (rig.client(), rig.client());
+    let wire = frame(&[1; 100]);
+    for byte in &wire[..10] {
+        rig.pass(Duration::from_millis(500));
+        drip.send(&[*byte]);
+        rig.settle();
+    }
+    assert_eq!(rig.closes(), ["idle_timeout"]);
+    assert!(quiet.sees_end() && !drip.sees_end());
+    rig.pass(Duration::from_millis(999));
+    assert!(!drip.sees_end());
+    rig.pass(Duration::from_millis(1));
+    assert!(drip.sees_end());
+}
+
+#[test]
+fn a_transfer_that_moves_is_not_idle() {
+    // netty/netty#6150
+    let mut rig = idle_rig();
+    let peer = rig.client();
+    peer.capacity(1_000);
+    peer.send(&frame(&[1; 20_000]));
+    let mut got = 0;
+    for _ in 0..30 {
+        rig.settle();
+        got += peer.take().len();
+        rig.pass(Duration::from_millis(700));
+    }
+    assert_eq!(got, 20_004);
+}
+
+#[test]
+fn a_peer_that_takes_nothing_is_idle_whatever_waits_for_it() {
+    let mut rig = idle_rig();
+    let peer = rig.client();
+    peer.capacity(1_000);
+    peer.send(&frame(&[1; 20_000]));
+    rig.settle();
+    rig.pass(SECOND);
+    assert_eq!(rig.closes(), ["idle_timeout"]);
+}
+
+#[test]
+fn idleness_stands_still_while_it_is_we_who_do_not_read() {
+    let mut rig = idle_rig();
+    let peer = rig.client();
+    let conn = rig.open()[0];
+    rig.cx().pause(conn);
+    for _ in 0..10 {
+        rig.pass(SECOND);
+    }
+    assert_eq!(rig.stats().open, 1);
+    rig.cx().resume(conn);
+    rig.settle();
+    rig.pass(SECOND);
+    rig.pass(SECOND);
+    assert_eq!(rig.closes(), ["idle_timeout"]);
+    drop(peer);
+}
+
+#[test]
+fn a_loop_that_was_held_up_does_not_time_out_those_whose_bytes_wait() {
+    let mut rig = idle_rig();
+    let peer = rig.client();
+    rig.world.advance(SECOND * 5);
+    peer.send(&frame(b"in time"));
+    rig.settle();
+    assert_eq!(peer.take(), frame(b"in time"));
+    assert_eq!(rig.stats().open, 1);
+}
+
+#[test]
+fn a_dial_that_is_cancelled_gives_exactly_one_answer() {
+    let mut rig = rig(|_, _| {});
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = Address::Ip(held.local_addr().unwrap());
+    let conn = rig.cx().connect(address.clone(), LengthPrefixed::default());
+    assert!(rig.cx().send(conn, b"queued").is_queued());
+    rig.cx().close(conn);
+    rig.cx().abort(conn);
+    rig.settle();
+    assert_eq!(rig.events(), [Event::DialFailed(conn)]);
+    // This world tells nothing of real sockets, so that this one never gets an answer.
+    let conn = rig.cx().connect(address, LengthPrefixed::default());
+    rig.pass(Duration::from_secs(10));
+    assert_eq!(rig.events(), [Event::DialFailed(conn)]);
+    assert_eq!(rig.stats().dials_failed, 2);
+    rig.pass(SECOND * 2); // free buffers are looked over
+    rig.pass(SECOND * 2);
+    assert_eq!(rig.cx().timers.len(), 0);
+}
+
+impl Rig {
+    /// Settles, timers that are due at once included.
+    fn settle_timers(&mut self) {
+        for _ in 0..20 {
+            self.reactor.turn(Some(Duration::ZERO)).unwrap();
+        }
+    }
+}
