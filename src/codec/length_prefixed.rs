@@ -237,11 +237,7 @@ impl Codec for LengthPrefixed {
     fn encode_owned<'m>(&mut self, message: &'m Bytes, out: &mut Output<'_, 'm>) -> Result<(), EncodeError> {
         let (before, payload) = self.split(message)?;
         self.put_header(payload.len(), before, out)?;
-        if payload.len() == message.len() {
-            out.shared(message);
-        } else {
-            out.shared(&message.slice(message.len() - payload.len()..));
-        }
+        out.shared_from(message, message.len() - payload.len());
         Ok(())
     }
 

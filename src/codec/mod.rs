@@ -252,7 +252,7 @@ mod tests {
         let (mut wire, mut shared) = (Vec::new(), 0);
         for part in segments.parts(&copied) {
             wire.extend_from_slice(part.bytes());
-            if let Part::Shared(bytes) = part {
+            if let Part::Shared(_, bytes) = part {
                 assert!(message.as_ptr_range().contains(&bytes.as_ptr()));
                 shared += bytes.len();
             }

@@ -2,11 +2,15 @@
 
 use bytes::Bytes;
 
+/// How many parts of one message are kept by reference; further ones are copied.
+const KEPT_MAX: usize = 2;
+
 /// Receives one encoded message: small parts by copy, large ones by reference.
 ///
 /// A codec appends the frame's parts in order. [`put`](Output::put) copies, which is right for headers.
 /// [`payload`](Output::payload) and [`shared`](Output::shared) copy what is small, and hold on to what is large, so that a
-/// large payload goes to the kernel in one vectored write with its header, or is queued without being copied again.
+/// large payload goes to the kernel in one vectored write with its header, or is queued without being copied again. That is
+/// so for the first two large parts of a message; further ones are copied.
 #[derive(Debug)]
 pub struct Output<'o, 'm> {
     copied: &'o mut Vec<u8>,
@@ -14,67 +18,55 @@ pub struct Output<'o, 'm> {
     base: usize,
     /// The least length of a payload that is kept by reference.
     by_reference: usize,
-    /// The first part kept by reference. Invariant: `at` never falls from one segment to the next.
-    first: Option<Segment<'m>>,
-    more: Vec<Segment<'m>>,
+    segments: Segments<'m>,
 }
 
 /// A part that was not copied, and its place among the copied bytes.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Segment<'m> {
     /// How many copied bytes of this message come before it.
     at: usize,
-    kept: Kept<'m>,
-}
-
-#[derive(Debug)]
-enum Kept<'m> {
-    Borrowed(&'m [u8]),
-    Shared(Bytes),
-}
-
-impl Kept<'_> {
-    fn part(&self) -> Part<'_> {
-        match self {
-            Kept::Borrowed(bytes) => Part::Borrowed(bytes),
-            Kept::Shared(bytes) => Part::Shared(bytes),
-        }
-    }
+    part: Part<'m>,
 }
 
 /// A part of an encoded message, in order.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Part<'m> {
     Borrowed(&'m [u8]),
-    Shared(&'m Bytes),
+    /// A slice of shared bytes, to be queued by one more reference.
+    Shared(&'m Bytes, &'m [u8]),
 }
 
 impl<'m> Part<'m> {
     pub(crate) fn bytes(self) -> &'m [u8] {
         match self {
-            Part::Borrowed(bytes) => bytes,
-            Part::Shared(bytes) => bytes,
+            Part::Borrowed(bytes) | Part::Shared(_, bytes) => bytes,
         }
     }
 }
 
-/// A message with parts by reference, taken out of its [`Output`].
-#[derive(Debug)]
-pub(crate) struct Segments<'m> {
-    first: Option<Segment<'m>>,
-    more: Vec<Segment<'m>>,
-}
+/// The parts kept by reference. Plain values, so that the usual message, which has none, pays nothing for them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Segments<'m>([Option<Segment<'m>>; KEPT_MAX]);
 
 impl<'m> Segments<'m> {
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0[0].is_none()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = Segment<'m>> + Clone {
+        self.0.into_iter().flatten()
+    }
+
     /// All parts in order, none of them empty; `copied` are the copied bytes of this message.
-    pub(crate) fn parts<'a>(&'a self, copied: &'a [u8]) -> impl Iterator<Item = Part<'a>> + Clone
+    pub(crate) fn parts<'a>(&self, copied: &'a [u8]) -> impl Iterator<Item = Part<'a>> + Clone
     where
         'm: 'a,
     {
-        let segments = self.first.iter().chain(&self.more);
-        let starts = [0].into_iter().chain(segments.clone().map(|s| s.at));
-        let ends = segments.clone().map(|s| s.at).chain([copied.len()]);
-        let kept = segments.map(|s| Some(s.kept.part())).chain([None]);
+        let starts = [0].into_iter().chain(self.iter().map(|s| s.at));
+        let ends = self.iter().map(|s| s.at).chain([copied.len()]);
+        let kept = self.iter().map(|s| Some(s.part)).chain([None]);
         starts
             .zip(ends)
             .zip(kept)
@@ -103,7 +95,7 @@ impl<'o, 'm> Output<'o, 'm> {
     #[inline]
     pub(crate) fn new(to: &'o mut Vec<u8>, by_reference: usize) -> Output<'o, 'm> {
         let base = to.len();
-        Output { copied: to, base, by_reference, first: None, more: Vec::new() }
+        Output { copied: to, base, by_reference, segments: Segments([None; KEPT_MAX]) }
     }
 
     /// Appends a copy of `bytes`.
@@ -118,23 +110,33 @@ impl<'o, 'm> Output<'o, 'm> {
         if bytes.len() < self.by_reference {
             self.copied.extend_from_slice(bytes);
         } else {
-            self.keep(Kept::Borrowed(bytes));
+            self.keep(Part::Borrowed(bytes));
         }
     }
 
     /// Appends shared bytes: copied when small, otherwise kept with one more reference while they wait.
     #[inline]
-    pub fn shared(&mut self, bytes: &Bytes) {
-        if bytes.len() < self.by_reference {
-            self.copied.extend_from_slice(bytes);
+    pub fn shared(&mut self, bytes: &'m Bytes) {
+        self.shared_from(bytes, 0);
+    }
+
+    /// As [`shared`](Output::shared), without the first `start` bytes.
+    ///
+    /// # Panics
+    /// When there are fewer than `start` bytes.
+    #[inline]
+    pub fn shared_from(&mut self, bytes: &'m Bytes, start: usize) {
+        let slice = &bytes[start..];
+        if slice.len() < self.by_reference {
+            self.copied.extend_from_slice(slice);
         } else {
-            self.keep(Kept::Shared(bytes.clone()));
+            self.keep(Part::Shared(bytes, slice));
         }
     }
 
     /// How many bytes this message has so far.
     pub fn len(&self) -> usize {
-        let kept: usize = self.segments().map(|s| s.kept.part().bytes().len()).sum();
+        let kept: usize = self.segments.iter().map(|s| s.part.bytes().len()).sum();
         self.copied.len() - self.base + kept
     }
 
@@ -144,26 +146,17 @@ impl<'o, 'm> Output<'o, 'm> {
     }
 
     /// The parts kept by reference.
-    pub(crate) fn into_segments(self) -> Segments<'m> {
-        Segments { first: self.first, more: self.more }
-    }
-
     #[inline]
-    pub(crate) fn has_segments(&self) -> bool {
-        self.first.is_some()
-    }
-
-    fn segments(&self) -> impl Iterator<Item = &Segment<'m>> {
-        self.first.iter().chain(&self.more)
+    pub(crate) fn into_segments(self) -> Segments<'m> {
+        self.segments
     }
 
     #[cold]
-    fn keep(&mut self, kept: Kept<'m>) {
-        let segment = Segment { at: self.copied.len() - self.base, kept };
-        if self.first.is_none() {
-            self.first = Some(segment);
-        } else {
-            self.more.push(segment);
+    fn keep(&mut self, part: Part<'m>) {
+        let at = self.copied.len() - self.base;
+        match self.segments.0.iter_mut().find(|segment| segment.is_none()) {
+            Some(free) => *free = Some(Segment { at, part }),
+            None => self.copied.extend_from_slice(part.bytes()),
         }
     }
 }

@@ -114,11 +114,11 @@ impl<H: Handler> Context<H> {
         message: Outgoing<'_, H>,
         encoded: &mut Option<Encoded<H::Codec>>,
     ) -> Sent {
-        if let Some(reason) = self.refuses(to) {
-            return self.dropped(reason);
-        }
-        let Context { table, pool, scratch, .. } = self;
+        let Context { table, pool, scratch, limits, current, dirty, .. } = self;
         let Some(live) = table.get_mut(to) else { return self.dropped(DropReason::Gone) };
+        if let Some(reason) = live.refuses(limits, *current == Some(to)) {
+            return self.refused(to, reason);
+        }
         let encoded = match encoded {
             Some(encoded) if encoded.codec.same_encoding(&live.codec) => encoded,
             Some(_) => return self.append(to, |codec, out| codec.encode(message, out)),
@@ -155,6 +155,6 @@ impl<H: Handler> Context<H> {
                 live.outbox.mark(bytes.len(), pool);
             }
         }
-        self.appended(to)
+        live.appended(to, limits, dirty)
     }
 }

@@ -3,11 +3,12 @@
 use std::io::IoSlice;
 
 use super::Context;
-use super::table::Phase;
+use super::table::{Live, Phase};
 use crate::codec::{Codec, EncodeError, Output, Part, Segments};
 use crate::connection::{CloseReason, Halt};
 use crate::handler::{Handler, Outgoing, Owned};
 use crate::id::ConnId;
+use crate::limits::Limits;
 use crate::net::{Written, send_vectored};
 
 /// A payload of at least this is not copied while nothing waits before it: it is written straight through, and a shared
@@ -47,6 +48,34 @@ pub enum DropReason {
     Refused(EncodeError),
 }
 
+impl<C: Codec, S: Default> Live<C, S> {
+    /// Why nothing can be appended, if so. `own`: it is sent from its own callback.
+    #[inline]
+    pub(super) fn refuses(&self, limits: &Limits, own: bool) -> Option<DropReason> {
+        if self.phase >= Phase::Closing {
+            return Some(DropReason::Closing);
+        }
+        if self.outbox.bytes() > limits.write_limit && !own {
+            return Some(DropReason::SlowConsumer);
+        }
+        None
+    }
+
+    /// Something was appended: it has to be flushed, and is judged by the high mark.
+    #[inline]
+    pub(super) fn appended(&mut self, me: ConnId, limits: &Limits, dirty: &mut Vec<ConnId>) -> Sent {
+        if !self.dirty {
+            self.dirty = true;
+            dirty.push(me);
+        }
+        if self.outbox.bytes() > limits.high_mark {
+            self.halts.set(Halt::HighMark);
+            return Sent::AboveMark;
+        }
+        Sent::Queued
+    }
+}
+
 impl<H: Handler> Context<H> {
     /// Sends one message to `to`.
     ///
@@ -69,57 +98,35 @@ impl<H: Handler> Context<H> {
     where
         F: FnOnce(&mut H::Codec, &mut Output<'_, 'm>) -> Result<(), EncodeError>,
     {
-        if let Some(reason) = self.refuses(to) {
-            return self.dropped(reason);
-        }
-        let Context { table, pool, .. } = self;
+        let Context { table, pool, limits, current, dirty, .. } = self;
         let Some(live) = table.get_mut(to) else { return self.dropped(DropReason::Gone) };
+        if let Some(reason) = live.refuses(limits, *current == Some(to)) {
+            return self.refused(to, reason);
+        }
         let tail = live.outbox.tail(pool);
         let base = tail.len();
         let mut out = Output::new(tail, BY_REFERENCE);
-        if let Err(error) = encode(&mut live.codec, &mut out) {
-            drop(out);
-            live.outbox.truncate_tail(base, pool);
-            return self.dropped(DropReason::Refused(error));
+        match encode(&mut live.codec, &mut out).map(|()| out.into_segments()) {
+            Ok(segments) if segments.is_empty() => {
+                let len = tail.len() - base;
+                live.outbox.commit(len, pool);
+                live.appended(to, limits, dirty)
+            }
+            Ok(segments) => self.append_segments(to, base, &segments),
+            Err(error) => {
+                live.outbox.truncate_tail(base, pool);
+                self.dropped(DropReason::Refused(error))
+            }
         }
-        if out.has_segments() {
-            let segments = out.into_segments();
-            self.append_segments(to, base, &segments);
-        } else {
-            drop(out);
-            let len = tail.len() - base;
-            live.outbox.commit(len, pool);
-        }
-        self.appended(to)
     }
 
-    /// Why nothing can be appended for `to`, if so. A breach of the write limit ends the connection.
-    #[inline]
-    pub(super) fn refuses(&mut self, to: ConnId) -> Option<DropReason> {
-        let Some(live) = self.table.get(to) else { return Some(DropReason::Gone) };
-        if live.phase >= Phase::Closing {
-            return Some(DropReason::Closing);
-        }
-        if live.outbox.bytes() > self.limits.write_limit && self.current != Some(to) {
+    /// Acts on what [`refuses`](Live::refuses) has found: a breach of the write limit ends the connection.
+    #[cold]
+    pub(super) fn refused(&mut self, to: ConnId, reason: DropReason) -> Sent {
+        if reason == DropReason::SlowConsumer {
             self.end(to, CloseReason::SlowConsumer);
-            return Some(DropReason::SlowConsumer);
         }
-        None
-    }
-
-    /// Something was appended for `to`: it has to be flushed, and judged by the high mark.
-    #[inline]
-    pub(super) fn appended(&mut self, to: ConnId) -> Sent {
-        let Some(live) = self.table.get_mut(to) else { return Sent::Queued };
-        let above = live.outbox.bytes() > self.limits.high_mark;
-        if above {
-            live.halts.set(Halt::HighMark);
-        }
-        if !live.dirty {
-            live.dirty = true;
-            self.dirty.push(to);
-        }
-        if above { Sent::AboveMark } else { Sent::Queued }
+        self.dropped(reason)
     }
 
     #[cold]
@@ -131,16 +138,16 @@ impl<H: Handler> Context<H> {
     /// Appends a message with parts by reference: its copied parts are in the tail behind `base`. With nothing before it,
     /// as much as the kernel takes is written straight through.
     #[inline(never)]
-    fn append_segments(&mut self, to: ConnId, base: usize, segments: &Segments<'_>) {
+    fn append_segments(&mut self, to: ConnId, base: usize, segments: &Segments<'_>) -> Sent {
         let Context { table, pool, .. } = self;
-        let Some(live) = table.get_mut(to) else { return };
+        let Some(live) = table.get_mut(to) else { return Sent::Dropped(DropReason::Gone) };
         let copied = live.outbox.split_tail(base, pool);
         let total = segments.parts(&copied).map(|part| part.bytes().len()).sum();
         let through = live.outbox.is_empty() && live.writable && live.phase >= Phase::Open;
         live.outbox.mark(total, pool);
         let written = if through { self.write_through(to, segments.parts(&copied)) } else { 0 };
-        let Context { table, pool, .. } = self;
-        let Some(live) = table.get_mut(to) else { return };
+        let Context { table, pool, limits, dirty, .. } = self;
+        let Some(live) = table.get_mut(to) else { return Sent::Dropped(DropReason::Gone) };
         if live.phase < Phase::Ended {
             let mut skip = written;
             for part in segments.parts(&copied) {
@@ -148,7 +155,7 @@ impl<H: Handler> Context<H> {
                 skip -= skipped;
                 match part {
                     Part::Borrowed(bytes) => live.outbox.copy(&bytes[skipped..], pool),
-                    Part::Shared(bytes) => live.outbox.share(bytes.slice(skipped..), pool),
+                    Part::Shared(whole, bytes) => live.outbox.share(whole.slice_ref(&bytes[skipped..]), pool),
                 }
             }
             if live.outbox.is_empty() {
@@ -156,6 +163,7 @@ impl<H: Handler> Context<H> {
             }
         }
         pool.give_output(copied);
+        live.appended(to, limits, dirty)
     }
 
     /// Writes what the kernel takes of a message that has nothing before it. What that finds, an error or a full socket, is
