@@ -1,21 +1,230 @@
-//! Framed TCP from one thread.
+//! Framed TCP connections, served and dialed from one thread, without an async runtime.
+//!
+//! A [`Reactor`] waits for readiness, puts messages together as their bytes arrive, and hands each to your [`Handler`]. What
+//! the handler sends is queued, and written when the socket takes it. It is safe Rust on top of `mio`, and every queue,
+//! buffer and loop in it has a bound.
+//!
+//! # The shortest server
+//!
+//! ```no_run
+//! use mainspring::{ConnId, Context, Handler, Reactor, codec::LengthPrefixed};
+//!
+//! struct Echo;
+//!
+//! impl Handler for Echo {
+//!     type Codec = LengthPrefixed;
+//!     type Session = ();
+//!
+//!     fn on_message(&mut self, cx: &mut Context<Self>, from: ConnId, message: &[u8]) {
+//!         cx.send(from, message);
+//!     }
+//! }
+//!
+//! fn main() -> Result<(), mainspring::Error> {
+//!     let mut reactor = Reactor::new(Echo)?;
+//!     let listening = reactor.listen("127.0.0.1:7000", LengthPrefixed::default())?;
+//!     println!("listening on {listening}");
+//!     reactor.run()
+//! }
+//! ```
+//!
+//! A message here is a 4-byte big-endian length and so many bytes, at most 100 MiB. A server of one function needs no
+//! handler type at all, see [`serve`].
+//!
+//! # Framing: codecs
+//!
+//! A [`codec`] says where a message ends. [`LengthPrefixed`](codec::LengthPrefixed) covers length fields of all kinds,
+//! [`Varint`](codec::Varint), [`Lines`](codec::Lines), [`Delimited`](codec::Delimited), [`Fixed`](codec::Fixed) and
+//! [`Raw`](codec::Raw) the rest, and [`Utf8`](codec::Utf8) makes text of any of them. Typed messages are a
+//! [`Codec`](codec::Codec) of your own: its documentation has one. A connection can change its framing while it lives:
+//!
+//! ```
+//! use mainspring::{ConnId, Context, Handler, codec::LengthPrefixed};
+//!
+//! struct Negotiates;
+//!
+//! impl Handler for Negotiates {
+//!     type Codec = LengthPrefixed;
+//!     type Session = ();
+//!
+//!     fn on_message(&mut self, cx: &mut Context<Self>, from: ConnId, message: &[u8]) {
+//!         if message == b"short" {
+//!             if let Ok(short) = LengthPrefixed::builder().width(1).build() {
+//!                 // From the next byte on. What was already read is kept.
+//!                 cx.set_codec(from, short);
+//!             }
+//!         }
+//!     }
+//! }
+//! ```
+//!
+//! # State: the handler and its sessions
+//!
+//! There is one handler and one thread, so that state needs no lock: what all connections share is a field of the handler,
+//! what belongs to one connection is its [`Session`](Handler::Session).
+//!
+//! ```
+//! use mainspring::{CloseReason, ConnId, Context, Handler, To, codec::{Lines, Utf8}};
+//!
+//! /// A chat: the first line of each connection is its name.
+//! struct Chat;
+//!
+//! impl Handler for Chat {
+//!     type Codec = Utf8<Lines>;
+//!     type Session = Option<String>;
+//!
+//!     fn on_message(&mut self, cx: &mut Context<Self>, from: ConnId, line: &str) {
+//!         let Some(session) = cx.session_mut(from) else { return };
+//!         match session {
+//!             None => *session = Some(line.to_owned()),
+//!             Some(name) => {
+//!                 let said = format!("{name}: {line}");
+//!                 cx.broadcast(To::AllBut(from), &said);
+//!             }
+//!         }
+//!     }
+//!
+//!     fn on_close(&mut self, cx: &mut Context<Self>, _: ConnId, why: CloseReason, name: Option<String>) {
+//!         if let Some(name) = name {
+//!             cx.broadcast(To::All, &format!("{name} has left: {why}"));
+//!         }
+//!     }
+//! }
+//! ```
+//!
+//! # Time
+//!
+//! [`Context::after`] and [`every`](Context::every) set timers, [`after_for`](Context::after_for) sets one that dies with
+//! its connection. A timer carries a key of yours:
+//!
+//! ```
+//! use mainspring::{ConnId, Context, Handler, Timer, codec::LengthPrefixed};
+//! use std::time::Duration;
+//!
+//! struct Patient;
+//!
+//! impl Handler for Patient {
+//!     type Codec = LengthPrefixed;
+//!     type Session = ();
+//!
+//!     fn on_open(&mut self, cx: &mut Context<Self>, conn: ConnId) {
+//!         cx.after_for(conn, Duration::from_secs(5), 0);
+//!     }
+//!     fn on_timer(&mut self, cx: &mut Context<Self>, timer: Timer) {
+//!         if let Some(conn) = timer.conn {
+//!             cx.send(conn, b"are you still there?");
+//!         }
+//!     }
+//!     fn on_message(&mut self, _: &mut Context<Self>, _: ConnId, _: &[u8]) {}
+//! }
+//! ```
+//!
+//! # Dialing
+//!
+//! [`Context::connect`] begins a connection. The name that it returns is that of the connection to come: it can be sent to
+//! at once, and the answer is [`on_open`](Handler::on_open) or [`on_dial_failed`](Handler::on_dial_failed), exactly one.
+//!
+//! # Other threads
+//!
+//! The reactor, its handler and its context stay on one thread. A [`Handle`] is for all others: it sends, broadcasts, runs a
+//! closure on the reactor's thread, and shuts down. Its queue is bounded, and a full one gives the message back. A handler
+//! that leaves an answer to another thread says so with [`owe`](Context::owe), so that a peer that has ended its input
+//! still gets it:
+//!
+//! ```
+//! use bytes::Bytes;
+//! use mainspring::{ConnId, Context, Handler, codec::LengthPrefixed};
+//!
+//! struct Slow;
+//!
+//! impl Handler for Slow {
+//!     type Codec = LengthPrefixed;
+//!     type Session = ();
+//!
+//!     fn on_message(&mut self, cx: &mut Context<Self>, from: ConnId, message: &[u8]) {
+//!         cx.owe(from);
+//!         let handle = cx.handle();
+//!         let question = message.to_vec();
+//!         std::thread::spawn(move || {
+//!             let answer = Bytes::from(question); // slowly
+//!             // A reactor that is gone wants no answer.
+//!             handle.run(move |_, cx| {
+//!                 cx.send_owned(from, &answer);
+//!                 cx.paid(from);
+//!             })
+//!         });
+//!     }
+//! }
+//! ```
+//!
+//! # How connections end
+//!
+//! Each connection that was opened is closed once, with one [`CloseReason`], and nothing comes for it afterwards. A peer that
+//! ends its input (a FIN) still gets all replies. [`close`](Context::close) sends what is queued first and then lingers for a
+//! moment, so that the kernel's reset does not eat the last reply; [`abort`](Context::abort) is the other way.
+//! [`Context::shutdown`] and [`Handle::shutdown`] end the whole in order, within a time, and
+//! [`shutdown_report`](Reactor::shutdown_report) says who was served to the end.
+//!
+//! # Bounds
+//!
+//! [`Limits`] has every bound, its default and the reason for it. Two of them do most of the work. A connection whose own
+//! replies pile up above [`high_mark`](Limits::high_mark) is not read until they have gone, so that a client that sends and
+//! never reads slows down itself alone. What *others* send to a connection is held to
+//! [`write_limit`](Limits::write_limit): a consumer that is too slow is closed, and the sender is told.
+//! [`send`](Context::send) answers what became of a message; one that does not care may ignore it.
+//!
+//! # In a loop of your own
+//!
+//! [`Reactor::turn`] takes one turn, [`next_timeout`](Reactor::next_timeout) says how long the next may be put off, and on
+//! Unix the reactor has a descriptor (`AsFd`) to wait for.
+//!
+//! ```
+//! use mainspring::{ConnId, Context, Handler, Reactor, codec::LengthPrefixed};
+//! use std::time::Duration;
+//!
+//! struct Quiet;
+//!
+//! impl Handler for Quiet {
+//!     type Codec = LengthPrefixed;
+//!     type Session = ();
+//!     fn on_message(&mut self, _: &mut Context<Self>, _: ConnId, _: &[u8]) {}
+//! }
+//!
+//! let mut reactor = Reactor::new(Quiet)?;
+//! reactor.listen("127.0.0.1:0", LengthPrefixed::default())?;
+//! for frame_of_the_game in 0..3 {
+//!     reactor.turn(Some(Duration::ZERO))?;
+//!     // .. draw, and come back ..
+//! }
+//! # Ok::<(), mainspring::Error>(())
+//! ```
+//!
+//! # What it does not do
+//!
+//! It runs handlers on one thread: work that takes milliseconds belongs on another one. It does not look names up inside
+//! the loop ([`resolve`] blocks). It has no TLS and no Unix sockets yet.
 
 #![forbid(unsafe_code)]
 
+// In reading order: what the user writes, the loop, and then what the loop is made of.
+mod handler;
+mod reactor;
+
+mod connection;
+
 pub mod codec;
 
-mod address;
 mod buffer;
-mod connection;
-mod error;
+mod time;
+
 mod handle;
-mod handler;
+mod net;
+
+mod address;
+mod error;
 mod id;
 mod limits;
-mod net;
-mod reactor;
 mod stats;
-mod time;
 
 pub use address::{Address, AddressError};
 pub use connection::CloseReason;

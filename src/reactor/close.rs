@@ -3,7 +3,8 @@
 use log::debug;
 
 use super::Reactor;
-use super::table::{Discarded, Input, Lingering, Live, Phase, discard};
+use super::live::{Input, Live, Phase};
+use super::table::{Discarded, Lingering, discard};
 use super::timers::Deadline;
 use super::{Context, Detached};
 use crate::connection::{CloseReason, Halt};

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 
 use super::listeners::ListenerEntry;
+use super::live::Phase;
 use super::log_gate::LogGate;
 use super::shutdown::Drain;
-use super::table::{Phase, Table};
+use super::table::Table;
 use super::timers::Deadline;
 use crate::address::Address;
 use crate::buffer::Pool;

@@ -2,7 +2,7 @@
 
 use log::debug;
 
-use super::table::{Live, Phase};
+use super::live::{Live, Phase};
 use super::timers::Deadline;
 use super::{Context, Reactor};
 use crate::address::Address;

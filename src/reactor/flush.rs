@@ -3,7 +3,7 @@
 use std::io::IoSlice;
 
 use super::Context;
-use super::table::Phase;
+use super::live::Phase;
 use crate::buffer::SLICES;
 use crate::connection::{CloseReason, Halt};
 use crate::handler::Handler;

@@ -1,7 +1,7 @@
 //! Groups of connections: rooms, topics, teams.
 
 use super::Context;
-use super::table::Phase;
+use super::live::Phase;
 use crate::handler::Handler;
 use crate::id::ConnId;
 

@@ -8,7 +8,7 @@ use log::{debug, warn};
 
 use super::Context;
 use super::Reactor;
-use super::table::{Live, Phase};
+use super::live::{Live, Phase};
 use super::timers::Deadline;
 use crate::address::Address;
 use crate::connection::Halt;

@@ -12,6 +12,7 @@ mod dial;
 mod flush;
 mod groups;
 mod listeners;
+mod live;
 mod log_gate;
 mod receive;
 mod send;
@@ -43,7 +44,8 @@ use crate::id::ConnId;
 use crate::limits::Limits;
 use crate::net::{ListenOptions, Listener, Readiness, Ready, Source, ToAddresses};
 use crate::stats::Stats;
-use table::{Found, Input, Phase};
+use live::{Input, Phase};
+use table::Found;
 
 /// What a turn leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::mem;
 
 use log::{trace, warn};
 
-use super::table::{Input, Phase};
+use super::live::{Input, Phase};
 use super::{Context, Reactor};
 use crate::codec::{Codec, FrameError, Scan};
 use crate::connection::{COPY_IN_MAX, CloseReason};

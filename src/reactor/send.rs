@@ -3,7 +3,7 @@
 use std::io::IoSlice;
 
 use super::Context;
-use super::table::{Live, Phase};
+use super::live::{Live, Phase};
 use crate::codec::{Codec, EncodeError, Output, Part, Segments};
 use crate::connection::{CloseReason, Halt};
 use crate::handler::{Handler, Outgoing, Owned};

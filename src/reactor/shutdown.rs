@@ -2,7 +2,7 @@
 
 use log::{debug, info};
 
-use super::table::{Input, Phase};
+use super::live::{Input, Phase};
 use super::timers::Deadline;
 use super::{Context, Reactor};
 use crate::connection::CloseReason;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::table::Phase;
+use super::live::Phase;
 use super::{Context, Reactor};
 use crate::connection::{CloseReason, Halt};
 use crate::error::DialError;

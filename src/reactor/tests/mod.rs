@@ -265,3 +265,13 @@ fn an_idle_loop_sleeps() {
     assert_eq!(rig.world.sleeps(), before + 1, "no deadline and no work is left");
     assert_eq!(rig.reactor.next_timeout(), None);
 }
+
+#[test]
+fn a_connection_stays_small() {
+    // An idle connection costs its slot and nothing else: growth is a decision.
+    let size = size_of::<super::table::Slot<LengthPrefixed, ()>>();
+    assert!(size <= 328, "{size} bytes");
+    assert_eq!(size_of::<ConnId>(), 8);
+    assert!(size_of::<CloseReason>() <= 40, "{}", size_of::<CloseReason>());
+    assert!(size_of::<crate::Sent>() <= 24, "{}", size_of::<crate::Sent>());
+}

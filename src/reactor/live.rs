@@ -1,0 +1,168 @@
+//! One connection with its socket: where it stands, and what is known of its two directions.
+
+use std::time::Instant;
+
+use crate::address::Address;
+use crate::buffer::WriteQueue;
+use crate::codec::Codec;
+use crate::connection::{CloseReason, Halt, Halts, Inbox};
+use crate::id::ListenerId;
+use crate::net::{Received, Stream};
+use crate::time::TimerKey;
+
+/// Where a connection stands. Each step goes down this list, never up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    /// The connect has no answer yet. What is sent waits.
+    Dialing,
+    /// Connected; `on_open` comes in this turn or the next.
+    Opening,
+    /// Open.
+    Open,
+    /// No further message will be delivered. It ends when its outbox is empty and no answer is owed.
+    Finishing,
+    /// It takes nothing more to send either. It ends when its outbox is empty.
+    Closing,
+    /// It has ended, and waits for the end of the turn.
+    Ended,
+}
+
+/// What is known of a connection's input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Input {
+    /// More may come.
+    Open,
+    /// The end was read. What is held has to be delivered first.
+    Ended,
+    /// The end was read and the handler knows.
+    Finished,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Live<C, S> {
+    pub(super) generation: u32,
+    pub(super) phase: Phase,
+    pub(super) halts: Halts,
+    pub(super) input: Input,
+    /// The socket may have something to read. Only a read that says so clears it.
+    pub(super) readable: bool,
+    /// The socket may have room. Only a write that says so clears it.
+    pub(super) writable: bool,
+    /// An event said that the peer has ended its input: short reads prove nothing any more, the end has to be read.
+    pub(super) read_closed: bool,
+    /// An event told of urgent data: a short read proves nothing until the socket has answered that it is empty.
+    pub(super) urgent: bool,
+    /// It is on the list of those to be flushed.
+    pub(super) dirty: bool,
+    /// It is on the list of those to be looked at in the next turn.
+    pub(super) scheduled: bool,
+    /// It ended with bytes unsent: its socket is cut by a reset.
+    pub(super) lossy: bool,
+    /// We dialed it.
+    pub(super) dialed: bool,
+    /// Answers still to come.
+    pub(super) owed: u32,
+    /// Its place in the list of the open.
+    pub(super) place: u32,
+    pub(super) stream: Stream,
+    pub(super) peer: Address,
+    pub(super) listener: Option<ListenerId>,
+    pub(super) codec: C,
+    /// There until the handler gets it back.
+    pub(super) session: Option<S>,
+    pub(super) inbox: Inbox,
+    pub(super) outbox: WriteQueue,
+    /// Input dropped while closing.
+    pub(super) discarded: u64,
+    /// When a byte last came or went.
+    pub(super) active: Instant,
+    /// The one deadline of its phase: dial, idle or close.
+    pub(super) watch: Option<TimerKey>,
+    /// Why it is on its way to the end.
+    pub(super) reason: Option<Box<CloseReason>>,
+    /// What few connections have.
+    pub(super) extras: Option<Box<Extras>>,
+    /// What it holds, as last counted in the reactor's sum.
+    pub(super) counted: usize,
+}
+
+/// What few connections have: timers of their own, and groups.
+#[derive(Debug, Default)]
+pub(super) struct Extras {
+    pub(super) timers: Vec<TimerKey>,
+    /// Keys of groups, and the place in each.
+    pub(super) groups: Vec<(u64, usize)>,
+}
+
+impl<C: Codec, S: Default> Live<C, S> {
+    pub(super) fn new(stream: Stream, peer: Address, codec: C, phase: Phase, now: Instant) -> Live<C, S> {
+        let mut halts = Halts::default();
+        halts.set(Halt::Phase);
+        Live {
+            generation: 0,
+            phase,
+            halts,
+            input: Input::Open,
+            readable: false,
+            writable: phase != Phase::Dialing,
+            read_closed: false,
+            urgent: false,
+            dirty: false,
+            scheduled: false,
+            lossy: false,
+            dialed: phase == Phase::Dialing,
+            owed: 0,
+            place: u32::MAX,
+            stream,
+            peer,
+            listener: None,
+            codec,
+            session: Some(S::default()),
+            inbox: Inbox::default(),
+            outbox: WriteQueue::default(),
+            discarded: 0,
+            active: now,
+            watch: None,
+            reason: None,
+            extras: None,
+            counted: 0,
+        }
+    }
+
+    /// Reads once, and notes what that says about the socket.
+    #[inline]
+    pub(super) fn note(&mut self, received: &Received) {
+        match received {
+            Received::Some { drained, .. } => {
+                if *drained {
+                    self.readable = false;
+                }
+            }
+            Received::Empty => {
+                self.readable = false;
+                self.urgent = false;
+            }
+            Received::End => {
+                self.readable = false;
+                self.input = Input::Ended;
+            }
+            Received::Failed(_) => self.readable = false,
+        }
+    }
+
+    /// Whether a short read may be taken for a drained socket.
+    #[inline]
+    pub(super) fn trusts_short_reads(&self) -> bool {
+        !self.read_closed && !self.urgent
+    }
+
+    /// Whether something is left to be delivered or read without a further event.
+    pub(super) fn is_unfinished(&self) -> bool {
+        self.readable || self.inbox.is_due() || self.input == Input::Ended
+    }
+
+    pub(super) fn extras(&mut self) -> &mut Extras {
+        self.extras.get_or_insert_default()
+    }
+}

@@ -1,0 +1,129 @@
+//! The tree shows which way things depend, and this keeps it so: it reads the `use` lines of every file.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What each folder or file of `src/` may name of the others. Everything may use what is in `ANYONE`.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("codec", &[]),
+    ("buffer", &[]),
+    ("time", &[]),
+    ("connection", &["buffer", "codec", "time"]),
+    ("net", &["address"]),
+    ("handle", &["net", "reactor", "handler"]),
+    // The contract between user and loop: the one cycle, with `reactor::Context`.
+    ("handler", &["address", "connection", "codec", "reactor"]),
+    ("reactor", &["address", "buffer", "codec", "connection", "handle", "handler", "net", "time"]),
+    ("address", &[]),
+    ("error", &["address"]),
+    ("id", &["time"]),
+    ("limits", &["connection"]),
+    ("stats", &["connection"]),
+];
+
+const ANYONE: &[&str] = &["id", "limits", "stats", "error"];
+
+fn source_files(folder: &Path, into: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("the sources are there") {
+        let path = entry.expect("a readable folder").path();
+        if path.is_dir() {
+            source_files(&path, into);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            into.push(path);
+        }
+    }
+}
+
+/// The code of a file without comments and without its tests.
+fn code(text: &str) -> String {
+    let before_tests = text.split("#[cfg(test)]\nmod tests").next().unwrap_or(text);
+    let lines = before_tests.lines().map(|line| line.split("//").next().unwrap_or(line));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn all_sources() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    source_files(&root, &mut files);
+    assert!(files.len() > 30, "found only {} files", files.len());
+    let name = |path: &PathBuf| path.strip_prefix(&root).unwrap().to_string_lossy().replace('\\', "/");
+    files.iter().map(|path| (name(path), code(&fs::read_to_string(path).unwrap()))).collect()
+}
+
+/// Names of top-level modules after each `crate::`, in lists too.
+fn crate_uses(code: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices("crate::") {
+        let rest = &code[at + "crate::".len()..];
+        let names: Vec<&str> = match rest.strip_prefix('{') {
+            Some(list) => list.split('}').next().unwrap_or("").split(',').collect(),
+            None => vec![rest],
+        };
+        for name in names {
+            let word: String = name.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            found.push(word);
+        }
+    }
+    found
+}
+
+#[test]
+fn folders_import_only_what_is_below_them() {
+    let mut wrong = Vec::new();
+    for (file, code) in all_sources() {
+        let module = file.split('/').next().unwrap().trim_end_matches(".rs").to_owned();
+        if module == "lib" || file.contains("/tests/") {
+            continue;
+        }
+        let (_, allowed) = ALLOWED
+            .iter()
+            .find(|(name, _)| *name == module)
+            .unwrap_or_else(|| panic!("{file}: say in the table what `{module}` may import"));
+        for used in crate_uses(&code) {
+            // A type re-exported at the root says nothing of where it lives: name the module instead.
+            let fine = used == module || ANYONE.contains(&&*used) || allowed.contains(&&*used);
+            let root = ["CloseReason"].contains(&&*used) && module == "reactor";
+            if !fine && !root {
+                wrong.push(format!("{file} names crate::{used}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn sockets_and_mio_are_named_in_net_alone() {
+    let words = ["mio::", "socket2::", "std::os::", "TcpStream", "TcpListener", "SystemTime", "Instant::now"];
+    // A socket that is taken in or handed out is a plain value of the standard library; the descriptor of the whole
+    // reactor is its poller's.
+    let exceptions = [("reactor/dial.rs", "TcpStream"), ("reactor/mod.rs", "std::os::")];
+    let mut wrong = Vec::new();
+    for (file, code) in all_sources() {
+        if file.starts_with("net/") || file.contains("/tests/") {
+            continue;
+        }
+        for word in words {
+            if code.contains(word) && !exceptions.contains(&(&*file, word)) {
+                wrong.push(format!("{file} names {word}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn files_have_one_idea() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    source_files(&root, &mut files);
+    for path in files {
+        let lines = fs::read_to_string(&path).unwrap().lines().count();
+        assert!(lines <= 450, "{} has {lines} lines: which idea has not got its own file?", path.display());
+    }
+}
+
+#[test]
+fn the_crate_forbids_unsafe_code() {
+    let lib = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
+    assert!(lib.contains("#![forbid(unsafe_code)]"));
+}
