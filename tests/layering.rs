@@ -46,8 +46,9 @@ fn all_sources() -> Vec<(String, String)> {
     let mut files = Vec::new();
     source_files(&root, &mut files);
     assert!(files.len() > 30, "found only {} files", files.len());
-    let name = |path: &PathBuf| path.strip_prefix(&root).unwrap().to_string_lossy().replace('\\', "/");
-    files.iter().map(|path| (name(path), code(&fs::read_to_string(path).unwrap()))).collect()
+    let name =
+        |path: &PathBuf| path.strip_prefix(&root).expect("under src").to_string_lossy().replace('\\', "/");
+    files.iter().map(|path| (name(path), code(&fs::read_to_string(path).expect("a readable file")))).collect()
 }
 
 /// Names of top-level modules after each `crate::`, in lists too.
