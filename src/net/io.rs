@@ -43,7 +43,18 @@ pub(crate) enum Written {
 ///
 /// So on Linux and the BSDs (epoll(7), question 9). Not where mio re-arms an event only after `WouldBlock`: on Windows and
 /// under its poll(2) selector.
-const SHORT_MEANS_DONE: bool = cfg!(all(unix, not(mio_unsupported_force_poll_poll)));
+const SHORT_MEANS_DONE: bool = cfg!(all(
+    not(mio_unsupported_force_poll_poll),
+    any(
+        target_os = "linux",
+        target_os = "android",
+        target_os = "freebsd",
+        target_os = "netbsd",
+        target_os = "openbsd",
+        target_os = "dragonfly",
+        target_vendor = "apple"
+    )
+));
 
 /// Reads once. `trust` says that a short read may be taken for a drained socket; it may not when the peer is known to have
 /// ended its input (the end has to be read), or after urgent data, which cuts a read short.

@@ -351,7 +351,18 @@ fn keep_memory<T>(list: &mut Vec<T>, mut emptied: Vec<T>) {
     }
 }
 
-#[cfg(unix)]
+#[cfg(all(
+    not(mio_unsupported_force_poll_poll),
+    any(
+        target_os = "linux",
+        target_os = "android",
+        target_os = "freebsd",
+        target_os = "netbsd",
+        target_os = "openbsd",
+        target_os = "dragonfly",
+        target_vendor = "apple"
+    )
+))]
 impl<H: Handler> std::os::fd::AsFd for Reactor<H> {
     /// The poller's descriptor: readable when [`turn`](Reactor::turn) has events to take. It says nothing of deadlines and
     /// of work left over, see [`next_timeout`](Reactor::next_timeout).
