@@ -51,8 +51,20 @@ struct Link {
     dropped: Option<Dropped>,
     read_max: usize,
     write_max: usize,
+    /// So many of the next calls are interrupted by a signal.
+    interrupts: usize,
     reads: usize,
     writes: usize,
+}
+
+impl Link {
+    fn interrupted(&mut self) -> io::Result<()> {
+        if self.interrupts == 0 {
+            return Ok(());
+        }
+        self.interrupts -= 1;
+        Err(io::ErrorKind::Interrupted.into())
+    }
 }
 
 /// How a stream was given up.
@@ -163,6 +175,7 @@ impl World {
             dropped: None,
             read_max: usize::MAX,
             write_max: usize::MAX,
+            interrupts: 0,
             reads: 0,
             writes: 0,
         });
@@ -289,6 +302,11 @@ impl Peer {
         (link.read_max, link.write_max) = (read_max, write_max);
     }
 
+    /// A signal interrupts so many of the next calls.
+    pub(crate) fn interrupt(&self, calls: usize) {
+        self.world.state().links[self.link].interrupts = calls;
+    }
+
     /// System calls that moved bytes so far: reads and writes.
     pub(crate) fn calls(&self) -> (usize, usize) {
         let state = self.world.state();
@@ -322,6 +340,7 @@ impl MemStream {
     pub(super) fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let mut state = self.world.state();
         let link = &mut state.links[self.link];
+        link.interrupted()?;
         if link.input.is_empty() {
             if let Some(kind) = link.error {
                 return Err(kind.into());
@@ -339,6 +358,7 @@ impl MemStream {
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut state = self.world.state();
         let link = &mut state.links[self.link];
+        link.interrupted()?;
         if let Some(kind) = link.error {
             return Err(kind.into());
         }

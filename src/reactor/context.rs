@@ -360,7 +360,7 @@ impl<H: Handler> Context<H> {
     #[inline]
     pub(super) fn account(&mut self, conn: ConnId) {
         if let Some(live) = self.table.get_mut(conn) {
-            let held = live.inbox.held() + live.outbox.held();
+            let held = live.held();
             if held != live.counted {
                 self.stats.buffered_bytes = self.stats.buffered_bytes + held as u64 - live.counted as u64;
                 live.counted = held;

@@ -1,68 +1,48 @@
 //! Out of an outbox: the one place that writes what waits.
 
 use std::io::IoSlice;
+use std::time::Instant;
 
 use super::Context;
-use super::live::Phase;
-use crate::buffer::SLICES;
+use super::live::{Live, Phase};
+use crate::buffer::{Pool, SLICES};
+use crate::codec::Codec;
 use crate::connection::{CloseReason, Halt};
 use crate::handler::Handler;
 use crate::id::ConnId;
 use crate::net::{Written, send, send_vectored};
+use crate::stats::Stats;
+
+/// How a write came to its end.
+enum Wrote {
+    /// All of it, or as much as the socket takes.
+    Done,
+    /// The budget is spent: the rest is for the next turn.
+    Spent,
+    Failed(CloseReason),
+}
 
 impl<H: Handler> Context<H> {
     /// Writes what waits for `conn`, as far as the socket and the budget go, and acts on what follows from it: reading goes
     /// on below the low mark, and a connection that only waited for this ends.
     #[inline]
     pub(super) fn flush(&mut self, conn: ConnId) {
-        let budget = self.limits.write_bytes_per_turn;
-        let Some(live) = self.table.get_mut(conn) else { return };
+        let Context { table, pool, stats, now, limits, .. } = self;
+        let Some(live) = table.get_mut(conn) else { return };
         live.dirty = false;
         if live.writable && !live.outbox.is_empty() && live.phase >= Phase::Open {
-            if let Err(reason) = self.write(conn, budget) {
-                self.end(conn, reason);
-                return;
+            match live.write(pool, stats, *now, limits.write_bytes_per_turn) {
+                Wrote::Done => {}
+                Wrote::Spent => {
+                    live.dirty = true;
+                    self.dirty.push(conn);
+                }
+                Wrote::Failed(reason) => return self.end(conn, reason),
             }
         }
-        self.settle(conn);
-    }
-
-    fn write(&mut self, conn: ConnId, mut budget: usize) -> Result<(), CloseReason> {
-        let Context { table, pool, stats, now, dirty, .. } = self;
-        let Some(live) = table.get_mut(conn) else { return Ok(()) };
-        while !live.outbox.is_empty() {
-            let written = match live.outbox.single() {
-                Some(bytes) => send(&mut live.stream, bytes),
-                None => {
-                    let mut slices = [IoSlice::new(&[]); SLICES];
-                    let (count, total) = live.outbox.slices(&mut slices);
-                    send_vectored(&mut live.stream, &slices[..count], total)
-                }
-            };
-            match written {
-                Written::Some { n, full } => {
-                    live.active = *now;
-                    stats.bytes_out += n as u64;
-                    stats.frames_out += live.outbox.advance(n, pool);
-                    if full {
-                        live.writable = false;
-                        break;
-                    }
-                    budget = budget.saturating_sub(n);
-                    if budget == 0 && !live.outbox.is_empty() {
-                        live.dirty = true;
-                        dirty.push(conn);
-                        break;
-                    }
-                }
-                Written::Full => {
-                    live.writable = false;
-                    break;
-                }
-                Written::Failed(error) => return Err(CloseReason::from_io(error)),
-            }
+        if live.phase != Phase::Open || !live.halts.is_empty() || live.held() != live.counted {
+            self.settle(conn);
         }
-        Ok(())
     }
 
     /// What follows from the state of an outbox.
@@ -84,5 +64,41 @@ impl<H: Handler> Context<H> {
             self.finish_if_done(conn);
         }
         self.account(conn);
+    }
+}
+
+impl<C: Codec, S: Default> Live<C, S> {
+    fn write(&mut self, pool: &mut Pool, stats: &mut Stats, now: Instant, mut budget: usize) -> Wrote {
+        while !self.outbox.is_empty() {
+            let written = match self.outbox.single() {
+                Some(bytes) => send(&mut self.stream, bytes),
+                None => {
+                    let mut slices = [IoSlice::new(&[]); SLICES];
+                    let (count, total) = self.outbox.slices(&mut slices);
+                    send_vectored(&mut self.stream, &slices[..count], total)
+                }
+            };
+            match written {
+                Written::Some { n, full } => {
+                    self.active = now;
+                    stats.bytes_out += n as u64;
+                    stats.frames_out += self.outbox.advance(n, pool);
+                    if full {
+                        self.writable = false;
+                        break;
+                    }
+                    budget = budget.saturating_sub(n);
+                    if budget == 0 && !self.outbox.is_empty() {
+                        return Wrote::Spent;
+                    }
+                }
+                Written::Full => {
+                    self.writable = false;
+                    break;
+                }
+                Written::Failed(error) => return Wrote::Failed(CloseReason::from_io(error)),
+            }
+        }
+        Wrote::Done
     }
 }

@@ -157,6 +157,12 @@ impl<C: Codec, S: Default> Live<C, S> {
         !self.read_closed && !self.urgent
     }
 
+    /// What it holds, by capacity.
+    #[inline]
+    pub(super) fn held(&self) -> usize {
+        self.inbox.held() + self.outbox.held()
+    }
+
     /// Whether something is left to be delivered or read without a further event.
     pub(super) fn is_unfinished(&self) -> bool {
         self.readable || self.inbox.is_due() || self.input == Input::Ended

@@ -26,6 +26,8 @@ enum Stop {
     Need,
     /// The connection takes no message at the moment, or none any more.
     Halted,
+    /// As `Need`, and the socket has no more for now.
+    Drained,
     /// The turn's messages are spent.
     Spent,
 }
@@ -46,14 +48,17 @@ impl<H: Handler> Reactor<H> {
 
     fn read_and_deliver(&mut self, conn: ConnId, shared: &mut [u8], budget: &mut Budget) {
         loop {
-            let Some(live) = self.cx.table.get_mut(conn) else { return };
-            if live.phase == Phase::Open && !live.halts.is_empty() {
+            let Some(mut live) = self.cx.table.get_mut(conn) else { return };
+            if !live.halts.is_empty() {
+                if live.phase != Phase::Open {
+                    return;
+                }
                 // Above the high mark: what the kernel takes now may bring it below the low one.
                 self.cx.flush(conn);
-            }
-            let Some(live) = self.cx.table.get_mut(conn) else { return };
-            if live.phase != Phase::Open || !live.halts.is_empty() {
-                return;
+                live = match self.cx.table.get_mut(conn) {
+                    Some(live) if live.halts.is_empty() => live,
+                    _ => return,
+                };
             }
             if live.inbox.is_due() {
                 if self.deliver_held(conn, budget) == Stop::Spent {
@@ -65,8 +70,10 @@ impl<H: Handler> Reactor<H> {
                 Input::Open if !live.readable => return,
                 Input::Open if budget.bytes == 0 => return self.cx.schedule(conn),
                 Input::Open if live.inbox.len() <= COPY_IN_MAX => {
-                    if self.read_shared(conn, shared, budget) == Stop::Spent {
-                        return self.cx.schedule(conn);
+                    match self.read_shared(conn, shared, budget) {
+                        Stop::Need | Stop::Halted => {}
+                        Stop::Drained => return,
+                        Stop::Spent => return self.cx.schedule(conn),
                     }
                 }
                 Input::Open => self.cx.read_in_place(conn, budget),
@@ -100,6 +107,9 @@ impl<H: Handler> Reactor<H> {
                 if let Some(live) = self.cx.table.get_mut(conn) {
                     if live.phase == Phase::Open {
                         live.inbox.hold(&shared[at..end], &mut self.cx.pool);
+                    }
+                    if stop == Stop::Need && !live.readable {
+                        return Stop::Drained;
                     }
                 }
                 stop

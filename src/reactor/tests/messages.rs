@@ -225,6 +225,22 @@ fn a_last_line_without_its_end_is_delivered() {
 }
 
 #[test]
+fn an_interrupted_call_is_made_again() {
+    let mut rig = echo_rig(Limits::default());
+    let peer = rig.client();
+    peer.interrupt(3);
+    peer.send(&frame(b"hi"));
+    rig.settle();
+    assert_eq!(peer.take(), frame(b"hi"));
+    let conn = rig.open()[0];
+    peer.interrupt(2);
+    rig.cx().send(conn, &[1; 100_000]);
+    rig.settle();
+    assert!(!peer.take().is_empty());
+    assert_eq!(rig.stats().open, 1);
+}
+
+#[test]
 fn replies_to_one_read_go_out_in_one_write() {
     let mut rig = echo_rig(Limits::default());
     let peer = rig.client();
