@@ -241,8 +241,9 @@ impl Codec for LengthPrefixed {
         Ok(())
     }
 
+    #[inline]
     fn same_encoding(&self, other: &LengthPrefixed) -> bool {
-        self == other
+        (self.plain && other.plain && self.max == other.max) || self == other
     }
 }
 

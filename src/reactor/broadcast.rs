@@ -108,7 +108,30 @@ impl<H: Handler> Context<H> {
         result
     }
 
+    /// One receiver of a broadcast. The usual one takes a copy of what is encoded already.
+    #[inline]
     fn send_encoded(
+        &mut self,
+        to: ConnId,
+        message: Outgoing<'_, H>,
+        encoded: &mut Option<Encoded<H::Codec>>,
+    ) -> Sent {
+        let Context { table, pool, scratch, limits, current, dirty, .. } = self;
+        if let Some(Encoded { codec, bytes: Ok(Shape::Copied) }) = encoded {
+            if let Some(live) = table.get_mut(to) {
+                let own = *current == Some(to);
+                if live.refuses(limits, own).is_none() && codec.same_encoding(&live.codec) {
+                    live.outbox.tail(pool).extend_from_slice(scratch);
+                    live.outbox.commit(scratch.len(), pool);
+                    return live.appended(to, limits, dirty);
+                }
+            }
+        }
+        self.send_encoded_slowly(to, message, encoded)
+    }
+
+    #[inline(never)]
+    fn send_encoded_slowly(
         &mut self,
         to: ConnId,
         message: Outgoing<'_, H>,
@@ -121,11 +144,7 @@ impl<H: Handler> Context<H> {
         }
         let encoded = match encoded {
             Some(encoded) if encoded.codec.same_encoding(&live.codec) => encoded,
-            Some(_) => return self.append(to, |codec, out| codec.encode(message, out)),
-            None => {
-                if !live.codec.same_encoding(&live.codec) {
-                    return self.append(to, |codec, out| codec.encode(message, out));
-                }
+            None if live.codec.same_encoding(&live.codec) => {
                 scratch.clear();
                 let bytes = live.codec.encode(message, &mut Output::to_vec(scratch)).map(|()| {
                     if scratch.len() < SHARE {
@@ -136,6 +155,7 @@ impl<H: Handler> Context<H> {
                 });
                 encoded.insert(Encoded { codec: live.codec.clone(), bytes })
             }
+            _ => return self.append(to, |codec, out| codec.encode(message, out)),
         };
         match &encoded.bytes {
             Err(error) => {

@@ -1,5 +1,7 @@
 //! The end of a connection: the ways towards it, and the one exit.
 
+use std::time::Instant;
+
 use log::debug;
 
 use super::Reactor;
@@ -124,24 +126,34 @@ impl<H: Handler> Context<H> {
         session
     }
 
-    /// What becomes of the socket of a connection that has ended for that reason.
-    fn retire(&mut self, conn: ConnId, hard: bool, aborted: bool) {
+    /// Until when the socket of a connection that ends in order lingers, if at all. It does so for what was sent just before:
+    /// one that is ended because of its silence, or while it was silent, has had that time already.
+    fn lingers_until(&self, conn: ConnId, reason: &CloseReason) -> Option<Instant> {
+        let live = self.table.get(conn)?;
+        if reason.is_hard() || self.limits.lingering_max == 0 || live.input != Input::Open || live.lossy {
+            return None;
+        }
+        let silent = matches!(reason, CloseReason::Shutdown | CloseReason::IdleTimeout);
+        let from = if silent { live.active } else { self.now };
+        let until = deadline(from, self.limits.linger_timeout);
+        (until > self.now && (live.spoke || !silent)).then_some(until)
+    }
+
+    /// Lets go of the socket of a connection that has ended: by a reset, in order, or after it has lingered.
+    fn retire(&mut self, conn: ConnId, reset: bool, until: Option<Instant>) {
         while self.table.lingering() >= self.limits.lingering_max.max(1) {
             let Some(oldest) = self.lingerers.pop_front() else { break };
             self.cut_lingering(oldest, true);
         }
         let Some(live) = self.table.remove(conn) else { return };
-        let Live { generation, mut stream, input, discarded, lossy, .. } = live;
-        if aborted || (lossy && !hard) {
+        let Live { generation, mut stream, discarded, .. } = live;
+        if reset {
             stream.reset_on_close();
+        }
+        let Some(until) = until else { return };
+        if stream.shut_down_writing().is_err() {
             return;
         }
-        // Where the peer's end was read, or nothing can be sent, there is no reply that a reset could eat.
-        let none = self.limits.lingering_max == 0;
-        if hard || none || input != Input::Open || stream.shut_down_writing().is_err() {
-            return;
-        }
-        let until = deadline(self.now, self.limits.linger_timeout);
         let deadline = self.timers.set(until, Deadline::Linger(conn));
         self.table.linger(conn, Lingering { generation, stream, discarded, deadline, scheduled: true });
         self.unfinished.push(conn);
@@ -206,7 +218,8 @@ impl<H: Handler> Reactor<H> {
         for (conn, reason) in ending.drain(..) {
             let cx = &mut self.cx;
             let Some(live) = cx.table.get(conn) else { continue };
-            let (hard, aborted) = (reason.is_hard(), matches!(reason, CloseReason::Aborted));
+            let until = cx.lingers_until(conn, &reason);
+            let reset = live.lossy || matches!(reason, CloseReason::Aborted);
             let opened = live.place != u32::MAX;
             debug!("connection {conn} from {} closed: {reason}", live.peer);
             let session = cx.strip(conn);
@@ -216,7 +229,7 @@ impl<H: Handler> Reactor<H> {
                     self.handler.on_close(&mut self.cx, conn, reason, session);
                 }
             }
-            self.cx.retire(conn, hard, aborted);
+            self.cx.retire(conn, reset, until);
             self.cx.retry_paused_listeners();
         }
         // What the callbacks ended waits for the next turn; the list keeps its memory.

@@ -81,6 +81,7 @@ impl<C: Codec, S: Default> Live<C, S> {
             match written {
                 Written::Some { n, full } => {
                     self.active = now;
+                    self.spoke = true;
                     stats.bytes_out += n as u64;
                     stats.frames_out += self.outbox.advance(n, pool);
                     if full {

@@ -134,9 +134,13 @@ impl<H: Handler> Context<H> {
         self.listeners.iter().map(id).collect()
     }
 
-    pub(super) fn listener_in(&self, slot: u32) -> Option<ListenerId> {
-        let entry = self.listeners.get(slot as usize)?;
-        Some(ListenerId { slot, generation: entry.generation })
+    /// An event of a listener. One that is paused has its timer: clients that keep coming do not make it try each time.
+    pub(super) fn listener_is_ready(&mut self, slot: u32) {
+        if let Some(entry) = self.listeners.get(slot as usize) {
+            if entry.paused.is_none() {
+                self.listener_is_due(ListenerId { slot, generation: entry.generation });
+            }
+        }
     }
 
     fn listener_mut(&mut self, id: ListenerId) -> Option<&mut ListenerEntry<H::Codec>> {

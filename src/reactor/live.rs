@@ -75,6 +75,8 @@ pub(super) struct Live<C, S> {
     pub(super) outbox: WriteQueue,
     /// Input dropped while closing.
     pub(super) discarded: u64,
+    /// The kernel has taken something from us.
+    pub(super) spoke: bool,
     /// When a byte last came or went.
     pub(super) active: Instant,
     /// The one deadline of its phase: dial, idle or close.
@@ -122,6 +124,7 @@ impl<C: Codec, S: Default> Live<C, S> {
             inbox: Inbox::default(),
             outbox: WriteQueue::default(),
             discarded: 0,
+            spoke: false,
             active: now,
             watch: None,
             reason: None,

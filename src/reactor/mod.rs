@@ -220,9 +220,7 @@ impl<H: Handler> Reactor<H> {
                     self.connection_is_ready(slot, generation, event.readiness);
                 }
                 Source::Listener(slot) => {
-                    if let Some(id) = self.cx.listener_in(slot) {
-                        self.cx.listener_is_due(id);
-                    }
+                    self.cx.listener_is_ready(slot);
                 }
                 // The queue is looked at in every turn.
                 Source::Commands => {}
@@ -269,9 +267,6 @@ impl<H: Handler> Reactor<H> {
                 return;
             }
         };
-        if live.phase == Phase::Dialing {
-            return self.dial_answered(conn);
-        }
         live.writable |= readiness.has(Readiness::WRITABLE);
         live.read_closed |= readiness.has(Readiness::READ_CLOSED);
         live.urgent |= readiness.has(Readiness::URGENT);
@@ -280,6 +275,9 @@ impl<H: Handler> Reactor<H> {
             live.readable |= readiness.has(Readiness::READABLE)
                 || readiness.has(Readiness::READ_CLOSED)
                 || readiness.has(Readiness::ERROR);
+        }
+        if live.phase == Phase::Dialing {
+            return self.dial_answered(conn);
         }
         // An error is noted at once where no read would find it.
         let unread = !live.halts.is_empty() || live.input != Input::Open;

@@ -182,6 +182,7 @@ impl<H: Handler> Context<H> {
             Written::Some { n, full } => {
                 live.writable &= !full;
                 live.active = now;
+                live.spoke = true;
                 self.stats.bytes_out += n as u64;
                 self.stats.frames_out += live.outbox.unmark(n);
                 n

@@ -48,6 +48,16 @@ fn pauses_grow_while_the_lack_lasts() {
 }
 
 #[test]
+fn clients_that_keep_coming_do_not_make_a_paused_listener_try() {
+    let mut rig = rig(|_, _| {});
+    for _ in 0..1_000 {
+        rig.world.fail_accept(0, no_descriptors());
+        rig.settle();
+    }
+    assert_eq!(rig.stats().accept_errors, 1);
+}
+
+#[test]
 fn a_close_ends_the_pause() {
     let mut rig = rig(|_, _| {});
     let first = rig.client();

@@ -14,13 +14,27 @@ fn idle_connections_end_at_once() {
     // hyperium/hyper#1885
     let mut rig = echo_rig(Limits::default());
     let peers: Vec<_> = (0..3).map(|_| rig.client()).collect();
-    assert_eq!(shut_down(&mut rig), Flow::Continue, "their sockets linger until they end too");
+    peers[0].send(&frame(b"long ago"));
+    rig.settle();
+    rig.pass(Duration::from_secs(1));
+    assert_eq!(shut_down(&mut rig), Flow::Finished, "there is nothing that a reset could eat");
     assert!(peers.iter().all(Peer::sees_end));
     assert_eq!(rig.closes(), ["shutdown"; 3]);
-    peers.iter().for_each(Peer::shut_down_writing);
-    assert_eq!(rig.settle(), Flow::Finished);
     assert_eq!(rig.reactor.shutdown_report().drained, 3);
     assert!(rig.world.listener_is_closed(0));
+}
+
+#[test]
+fn those_that_just_got_a_reply_linger_for_it() {
+    let mut rig = echo_rig(Limits::default());
+    let peer = rig.client();
+    peer.send(&frame(b"just now"));
+    rig.settle();
+    rig.pass(Duration::from_millis(400));
+    assert_eq!(shut_down(&mut rig), Flow::Continue);
+    assert!(peer.sees_end());
+    assert_eq!(rig.pass(Duration::from_millis(599)), Flow::Continue);
+    assert_eq!(rig.pass(Duration::from_millis(1)), Flow::Finished);
 }
 
 #[test]
