@@ -1,21 +1,57 @@
-//! x
-use mainspring::{ConnId, Context, Handler, Reactor, To, codec::LengthPrefixed};
+//! Sends each frame to every open connection: a chat room of one room.
+//!
+//! ```text
+//! cargo run --example broadcast -- --listen 127.0.0.1:7000 --framing lines
+//! cargo run --example client -- 127.0.0.1:7000 --framing lines   # in two terminals
+//! ```
 
-struct Echo;
+mod common;
 
-impl Handler for Echo {
-    type Codec = LengthPrefixed;
+use std::marker::PhantomData;
+use std::process::ExitCode;
+
+use clap::Parser;
+use common::framing::with_codec;
+use common::server::{self, ServerOptions};
+use mainspring::codec::ByteCodec;
+use mainspring::{ConnId, Context, Handler, Timer, To};
+
+/// Sends each frame to every open connection
+#[derive(Debug, Parser)]
+#[command(name = "broadcast", version)]
+struct Options {
+    /// Send to all but the frame's sender
+    #[arg(long)]
+    others: bool,
+    #[command(flatten)]
+    server: ServerOptions,
+}
+
+struct Broadcast<C> {
+    others: bool,
+    codec: PhantomData<C>,
+}
+
+impl<C: ByteCodec> Handler for Broadcast<C> {
+    type Codec = C;
     type Session = ();
 
-    fn on_message(&mut self, cx: &mut Context<Self>, _: ConnId, message: &[u8]) {
-        cx.broadcast(To::All, message);
+    // The reactor keeps the list of connections, and looks after the slow ones: who does not read what others send is
+    // closed when `--write-limit` bytes wait for it, and nobody else notices.
+    fn on_message(&mut self, cx: &mut Context<Self>, from: ConnId, message: &[u8]) {
+        let to = if self.others { To::AllBut(from) } else { To::All };
+        cx.broadcast(to, message);
+    }
+
+    fn on_timer(&mut self, cx: &mut Context<Self>, timer: Timer) {
+        server::on_timer(cx, timer);
     }
 }
 
-fn main() -> Result<(), mainspring::Error> {
-    env_logger::init();
-    let mut reactor = Reactor::new(Echo)?;
-    let listening = reactor.listen("127.0.0.1:0", LengthPrefixed::default())?;
-    println!("listening on {listening}");
-    reactor.run()
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let others = options.others;
+    with_codec!(options.server.framing, |codec| {
+        server::run(&options.server, codec, Broadcast { others, codec: PhantomData })
+    })
 }
