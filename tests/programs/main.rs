@@ -1,0 +1,15 @@
+//! The example programs, driven from outside as a user would: started, talked to over plain sockets, ended by signals,
+//! judged by their exit status and their `stats` line.
+//!
+//! `cargo test` builds the examples before it; with `--test programs` alone, `cargo build --examples` has to come first.
+#![cfg(unix)]
+
+mod broadcast;
+mod client;
+mod echo;
+mod latency;
+mod life;
+mod support;
+// Cargo runs no tests of examples: those of their pure parts run here.
+#[path = "../../examples/common/values.rs"]
+mod values;
