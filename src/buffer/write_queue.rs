@@ -124,6 +124,16 @@ impl WriteQueue {
         self.mark(len, pool);
     }
 
+    /// As [`commit`](WriteQueue::commit), for so many messages of that length each.
+    #[inline]
+    pub(crate) fn commit_many(&mut self, len: usize, count: usize, pool: &mut Pool) {
+        self.bytes += len * count;
+        self.mark(len, pool);
+        if len > 0 {
+            self.last.count += count - 1;
+        }
+    }
+
     /// Appends a copy of `bytes`, which belong to a message that is counted by [`mark`](WriteQueue::mark).
     pub(crate) fn copy(&mut self, bytes: &[u8], pool: &mut Pool) {
         if bytes.is_empty() {
@@ -161,7 +171,7 @@ impl WriteQueue {
     /// Notes that a message of `len` bytes ends at the end of what is queued.
     #[inline]
     pub(crate) fn mark(&mut self, len: usize, pool: &mut Pool) {
-        if self.last.len == len {
+        if self.last.len == len && self.last.count > 0 {
             self.last.count += 1;
         } else {
             self.begin_run(len, pool);
@@ -349,6 +359,18 @@ mod tests {
         assert_eq!(queue.advance(2, &mut pool), 1);
         assert_eq!(queue.advance(2, &mut pool), 1);
         assert_eq!(queued(&queue), b"c");
+        assert_eq!(queue.advance(1, &mut pool), 1);
+    }
+
+    #[test]
+    fn a_message_without_bytes_has_no_end_of_its_own() {
+        let mut pool = Pool::new(1 << 20);
+        let mut queue = WriteQueue::default();
+        queue.commit(0, &mut pool);
+        queue.commit_many(0, 3, &mut pool);
+        queue.tail(&mut pool).extend_from_slice(b"ab");
+        queue.commit_many(1, 2, &mut pool);
+        assert_eq!(queue.messages(), 2);
         assert_eq!(queue.advance(1, &mut pool), 1);
     }
 

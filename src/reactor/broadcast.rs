@@ -76,28 +76,44 @@ impl<H: Handler> Context<H> {
     /// receiver is judged by its own outbox, and a slow one never delays the others: past the write limit it is closed at
     /// the end of the turn.
     pub fn broadcast(&mut self, to: To<'_>, message: Outgoing<'_, H>) -> Broadcast {
+        let but = match to {
+            To::AllBut(but) => Some(but),
+            _ => None,
+        };
+        if matches!(to, To::All | To::AllBut(_)) {
+            if let Some(result) = self.gather(but, message) {
+                return result;
+            }
+        }
+        self.end_series();
         let mut result = Broadcast::default();
         let mut encoded = None;
         match to {
             To::Set(set) => {
                 for conn in set {
-                    result.count(self.send_encoded(*conn, message, &mut encoded));
+                    result.count(self.send_encoded(*conn, message, &mut encoded).0);
                 }
             }
             // Nothing in here opens or removes a connection, so that places stay what they are.
             To::All | To::AllBut(_) => {
+                let mut alike = true;
                 for place in 0..self.table.open().len() {
                     let conn = self.table.open()[place];
-                    if !matches!(to, To::AllBut(but) if but == conn) {
-                        result.count(self.send_encoded(conn, message, &mut encoded));
+                    if but != Some(conn) {
+                        let (sent, fresh) = self.send_encoded(conn, message, &mut encoded);
+                        alike &= fresh;
+                        result.count(sent);
                     }
+                }
+                if let (true, Some(Encoded { codec, .. })) = (alike, encoded) {
+                    self.begin_series(codec, but, result.queued);
                 }
             }
             To::Group(key) | To::GroupBut(key, _) => {
                 let members = self.groups.remove(&key).unwrap_or_default();
                 for conn in &members {
                     if !matches!(to, To::GroupBut(_, but) if but == *conn) {
-                        result.count(self.send_encoded(*conn, message, &mut encoded));
+                        result.count(self.send_encoded(*conn, message, &mut encoded).0);
                     }
                 }
                 if !members.is_empty() {
@@ -108,40 +124,19 @@ impl<H: Handler> Context<H> {
         result
     }
 
-    /// One receiver of a broadcast. The usual one takes a copy of what is encoded already.
-    #[inline]
+    /// One receiver of a broadcast. Also says whether nothing else waits for it, and it takes a copy of what the others take.
     fn send_encoded(
         &mut self,
         to: ConnId,
         message: Outgoing<'_, H>,
         encoded: &mut Option<Encoded<H::Codec>>,
-    ) -> Sent {
+    ) -> (Sent, bool) {
         let Context { table, pool, scratch, limits, current, dirty, .. } = self;
-        if let Some(Encoded { codec, bytes: Ok(Shape::Copied) }) = encoded {
-            if let Some(live) = table.get_mut(to) {
-                let own = *current == Some(to);
-                if live.refuses(limits, own).is_none() && codec.same_encoding(&live.codec) {
-                    live.outbox.tail(pool).extend_from_slice(scratch);
-                    live.outbox.commit(scratch.len(), pool);
-                    return live.appended(to, limits, dirty);
-                }
-            }
-        }
-        self.send_encoded_slowly(to, message, encoded)
-    }
-
-    #[inline(never)]
-    fn send_encoded_slowly(
-        &mut self,
-        to: ConnId,
-        message: Outgoing<'_, H>,
-        encoded: &mut Option<Encoded<H::Codec>>,
-    ) -> Sent {
-        let Context { table, pool, scratch, limits, current, dirty, .. } = self;
-        let Some(live) = table.get_mut(to) else { return self.dropped(DropReason::Gone) };
+        let Some(live) = table.get_mut(to) else { return (self.dropped(DropReason::Gone), false) };
         if let Some(reason) = live.refuses(limits, *current == Some(to)) {
-            return self.refused(to, reason);
+            return (self.refused(to, reason), false);
         }
+        let fresh = live.outbox.is_empty();
         let encoded = match encoded {
             Some(encoded) if encoded.codec.same_encoding(&live.codec) => encoded,
             None if live.codec.same_encoding(&live.codec) => {
@@ -155,26 +150,27 @@ impl<H: Handler> Context<H> {
                 });
                 encoded.insert(Encoded { codec: live.codec.clone(), bytes })
             }
-            _ => return self.append(to, |codec, out| codec.encode(message, out)),
+            _ => return (self.append(to, |codec, out| codec.encode(message, out)), false),
         };
         match &encoded.bytes {
-            Err(error) => {
-                let error = *error;
-                return self.dropped(DropReason::Refused(error));
-            }
             Ok(Shape::Copied) => {
                 live.outbox.tail(pool).extend_from_slice(scratch);
                 live.outbox.commit(scratch.len(), pool);
-            }
-            Ok(Shape::Shared(bytes)) if bytes.len() < BY_REFERENCE && live.outbox.bytes() > 0 => {
-                live.outbox.copy(bytes, pool);
-                live.outbox.mark(bytes.len(), pool);
+                return (live.appended(to, limits, dirty), fresh);
             }
             Ok(Shape::Shared(bytes)) => {
-                live.outbox.share(bytes.clone(), pool);
+                if fresh || bytes.len() >= BY_REFERENCE {
+                    live.outbox.share(bytes.clone(), pool);
+                } else {
+                    live.outbox.copy(bytes, pool);
+                }
                 live.outbox.mark(bytes.len(), pool);
             }
+            Err(error) => {
+                let error = *error;
+                return (self.dropped(DropReason::Refused(error)), false);
+            }
         }
-        live.appended(to, limits, dirty)
+        (live.appended(to, limits, dirty), false)
     }
 }

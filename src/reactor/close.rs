@@ -19,6 +19,7 @@ use crate::time::deadline;
 impl<H: Handler> Context<H> {
     /// No further message; what is queued and owed is still sent. Then it ends for `reason`.
     pub(super) fn begin_finish(&mut self, conn: ConnId, reason: CloseReason) {
+        self.end_series();
         let Some(live) = self.table.get_mut(conn) else { return };
         if live.phase >= Phase::Finishing {
             return;
@@ -32,6 +33,7 @@ impl<H: Handler> Context<H> {
 
     /// No further message in or out; what is queued is still sent, within a time. Then it ends for `reason`.
     pub(super) fn begin_close(&mut self, conn: ConnId, reason: CloseReason) {
+        self.end_series();
         let within = self.limits.close_timeout;
         let Some(live) = self.table.get_mut(conn) else { return };
         match live.phase {
@@ -69,6 +71,7 @@ impl<H: Handler> Context<H> {
 
     /// Ends `conn` now; its `on_close` comes at the end of the turn. The first cause wins. For a dial, this is its failure.
     pub(super) fn end(&mut self, conn: ConnId, reason: CloseReason) {
+        self.end_series();
         let Some(live) = self.table.get_mut(conn) else { return };
         match live.phase {
             Phase::Ended => return,
@@ -109,6 +112,7 @@ impl<H: Handler> Context<H> {
 
     /// Takes away what belongs to a connection that ends, before anyone is told.
     fn strip(&mut self, conn: ConnId) -> Option<H::Session> {
+        self.end_series();
         self.table.no_longer_open(conn);
         let live = self.table.get_mut(conn)?;
         let session = live.session.take();

@@ -11,6 +11,7 @@ use slab::Slab;
 use super::listeners::ListenerEntry;
 use super::live::Phase;
 use super::log_gate::LogGate;
+use super::series::Series;
 use super::shutdown::Drain;
 use super::table::Table;
 use super::timers::Deadline;
@@ -57,6 +58,10 @@ pub struct Context<H: Handler> {
     pub(super) read_buffer: Vec<u8>,
     /// Where a broadcast is encoded.
     pub(super) scratch: Vec<u8>,
+    /// Broadcasts that are gathered at the moment.
+    pub(super) series: Option<Series<H::Codec>>,
+    /// Kept for its memory.
+    pub(super) series_memory: (Vec<u8>, Vec<(usize, usize)>),
     /// Those with something to be written. Flagged in the connection, so that each is on it once.
     pub(super) dirty: Vec<ConnId>,
     /// Those to be delivered, then read, in the next turn.
@@ -119,6 +124,8 @@ impl<H: Handler> Context<H> {
             owner: None,
             read_buffer: vec![0; limits.read_buffer],
             scratch: Vec::new(),
+            series: None,
+            series_memory: (Vec::new(), Vec::new()),
             dirty: Vec::new(),
             unfinished: Vec::new(),
             opening: Vec::new(),
@@ -182,7 +189,8 @@ impl<H: Handler> Context<H> {
     }
 
     /// Bytes that wait to be sent on `conn`. Zero for the gone.
-    pub fn queued(&self, conn: ConnId) -> usize {
+    pub fn queued(&mut self, conn: ConnId) -> usize {
+        self.end_series();
         self.table.get(conn).map_or(0, |live| live.outbox.bytes())
     }
 
@@ -213,6 +221,7 @@ impl<H: Handler> Context<H> {
     ///
     /// Called in `on_message` for its own connection, it holds from the byte behind that message.
     pub fn set_codec(&mut self, conn: ConnId, codec: H::Codec) -> bool {
+        self.end_series();
         let Some(live) = self.table.get_mut(conn) else { return false };
         live.codec = codec;
         live.inbox.forget_need();

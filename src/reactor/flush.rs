@@ -27,6 +27,7 @@ impl<H: Handler> Context<H> {
     /// on below the low mark, and a connection that only waited for this ends.
     #[inline]
     pub(super) fn flush(&mut self, conn: ConnId) {
+        self.end_series();
         let Context { table, pool, stats, now, limits, .. } = self;
         let Some(live) = table.get_mut(conn) else { return };
         live.dirty = false;

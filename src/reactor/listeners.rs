@@ -278,6 +278,7 @@ impl<H: Handler> Reactor<H> {
         } else {
             self.cx.stats.accepted += 1;
         }
+        self.cx.end_series();
         self.cx.table.opened(conn);
         if let Some(idle) = self.cx.limits.idle_timeout {
             self.cx.watch(conn, idle, Deadline::Idle(conn));

@@ -16,6 +16,7 @@ mod live;
 mod log_gate;
 mod receive;
 mod send;
+mod series;
 mod serve;
 mod shutdown;
 mod table;

@@ -98,6 +98,7 @@ impl<H: Handler> Context<H> {
     where
         F: FnOnce(&mut H::Codec, &mut Output<'_, 'm>) -> Result<(), EncodeError>,
     {
+        self.end_series();
         let Context { table, pool, limits, current, dirty, .. } = self;
         let Some(live) = table.get_mut(to) else { return self.dropped(DropReason::Gone) };
         if let Some(reason) = live.refuses(limits, *current == Some(to)) {

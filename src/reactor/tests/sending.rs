@@ -157,6 +157,45 @@ fn a_broadcast_to_500_encodes_once() {
 }
 
 #[test]
+fn broadcasts_that_follow_each_other_keep_their_order_among_everything_else() {
+    let mut rig = rig(|cx, event| {
+        let Event::Message(from, message) = event else { return };
+        let others = cx.connections().len() - 1;
+        match message.first() {
+            Some(b'a') => assert_eq!(cx.broadcast(To::All, message).queued, others + 1),
+            Some(b'b') => assert_eq!(cx.broadcast(To::AllBut(*from), message).queued, others),
+            Some(b's') => assert!(cx.send(*from, message).is_queued()),
+            Some(b'q') => assert_eq!(cx.queued(*from), 2 * 6),
+            _ => cx.close(*from),
+        }
+    });
+    let (one, two) = (rig.client(), rig.client());
+    one.send(&frames([
+        &b"a1"[..],
+        b"a2",
+        b"q",
+        b"s3",
+        b"a4",
+        b"a55",
+        b"b6",
+        b"b7",
+        b"a8",
+        b"a9",
+        b"a0",
+        b"x",
+    ]));
+    let late = rig.world.connect(0);
+    rig.settle();
+    let all = [&b"a1"[..], b"a2", b"s3", b"a4", b"a55", b"b6", b"b7", b"a8", b"a9", b"a0"];
+    let own = all.iter().filter(|m| m[0] != b'b').copied();
+    let others = all.iter().filter(|m| m[0] != b's').copied();
+    assert_eq!(one.take(), frames(own));
+    assert_eq!(two.take(), frames(others));
+    assert!(late.take().is_empty(), "it was not open yet");
+    assert_eq!(rig.stats().frames_out, 8 + 9);
+}
+
+#[test]
 fn a_broadcast_says_what_became_of_it() {
     let mut limits = Limits::default();
     limits.write_limit = 20_000;
