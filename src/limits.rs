@@ -35,16 +35,21 @@ pub struct Limits {
     pub commands_max: usize,
     /// Commands of other threads run in one turn. Defaults to 1,024, so that a busy producer does not starve the sockets.
     pub commands_per_turn: usize,
-    /// Bytes in a connection's outbox above which it is not read. Defaults to 1 MiB, because that keeps the kernel's own
+    /// Bytes in a connection's outbox above which it is not read, unless we dialed it, see
+    /// [`Context::read_above_mark`](crate::Context::read_above_mark). Defaults to 1 MiB, because that keeps the kernel's own
     /// buffer full. It judges what is queued after a message, so that a longer message passes all the same.
     pub high_mark: usize,
-    /// Bytes in the outbox below which reading goes on. Defaults to 256 KiB, a quarter of the high mark, so that it does
+    /// Bytes in the outbox below which reading goes on, and `on_writable` comes. Defaults to 256 KiB, a quarter of the high mark, so that it does
     /// not flutter.
     pub low_mark: usize,
     /// Bytes in the outbox above which what *others* send to a connection closes it as a slow consumer. It judges what was
     /// queued before a message, so that one message of any size passes an empty outbox. Defaults to 16 MiB, some seconds
     /// of a slow line.
     pub write_limit: usize,
+    /// Bytes held for all connections together, half messages and outboxes, by capacity. Past it no connection is read and
+    /// no client let in; when nothing moves for a second, those that hold the most are closed until the rest fits. Defaults
+    /// to 1 GiB, because a process without a bound ends by the system's hand.
+    pub memory_limit: usize,
     /// No byte either way for so long closes a connection. Defaults to none, because only the protocol knows how long a
     /// silence may be.
     pub idle_timeout: Option<Duration>,
@@ -84,6 +89,7 @@ impl Default for Limits {
             high_mark: 1024 * 1024,
             low_mark: 256 * 1024,
             write_limit: 16 * 1024 * 1024,
+            memory_limit: 1024 * 1024 * 1024,
             idle_timeout: None,
             dial_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(10),
@@ -111,6 +117,7 @@ impl Limits {
             (self.write_bytes_per_turn, "write_bytes_per_turn is zero: nothing would be written"),
             (self.commands_max, "commands_max is zero: no thread could send anything"),
             (self.commands_per_turn, "commands_per_turn is zero: no command would be run"),
+            (self.memory_limit, "memory_limit is zero: nothing would be read"),
             (self.high_mark, "high_mark is zero: nothing would be read"),
             (self.events, "events is zero: nothing would be seen"),
         ];

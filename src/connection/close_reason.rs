@@ -24,6 +24,8 @@ pub enum CloseReason {
     IdleTimeout,
     /// It did not take what others sent to it, and more than the write limit was waiting.
     SlowConsumer,
+    /// All connections together held more than the memory limit, nothing moved, and this one held the most.
+    MemoryLimit,
     /// The peer sent a frame longer than the maximum.
     FrameTooLong(FrameError),
     /// The peer broke the framing's rules, or sent a frame that is not a message.
@@ -38,7 +40,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// How many kinds there are.
-    pub(crate) const KINDS: usize = 11;
+    pub(crate) const KINDS: usize = 12;
 
     /// The names of all kinds, in the order of [`kind`](CloseReason::kind).
     pub(crate) const NAMES: [&'static str; CloseReason::KINDS] = [
@@ -48,6 +50,7 @@ impl CloseReason {
         "aborted",
         "idle_timeout",
         "slow_consumer",
+        "memory_limit",
         "frame_too_long",
         "bad_frame",
         "io_error",
@@ -64,11 +67,12 @@ impl CloseReason {
             CloseReason::Aborted => 3,
             CloseReason::IdleTimeout => 4,
             CloseReason::SlowConsumer => 5,
-            CloseReason::FrameTooLong(_) => 6,
-            CloseReason::BadFrame(_) => 7,
-            CloseReason::Io(_) => 8,
-            CloseReason::Shutdown => 9,
-            CloseReason::Detached => 10,
+            CloseReason::MemoryLimit => 6,
+            CloseReason::FrameTooLong(_) => 7,
+            CloseReason::BadFrame(_) => 8,
+            CloseReason::Io(_) => 9,
+            CloseReason::Shutdown => 10,
+            CloseReason::Detached => 11,
         }
     }
 
@@ -113,6 +117,7 @@ impl fmt::Display for CloseReason {
             CloseReason::Aborted => f.write_str("aborted by the handler"),
             CloseReason::IdleTimeout => f.write_str("idle for too long"),
             CloseReason::SlowConsumer => f.write_str("did not take what was sent to it"),
+            CloseReason::MemoryLimit => f.write_str("the largest holder of too much memory"),
             CloseReason::FrameTooLong(error) | CloseReason::BadFrame(error) => error.fmt(f),
             CloseReason::Io(error) => error.fmt(f),
             CloseReason::Shutdown => f.write_str("shut down"),

@@ -11,6 +11,7 @@ use slab::Slab;
 use super::listeners::ListenerEntry;
 use super::live::Phase;
 use super::log_gate::LogGate;
+use super::memory::Memory;
 use super::series::Series;
 use super::shutdown::Drain;
 use super::table::Table;
@@ -81,6 +82,7 @@ pub struct Context<H: Handler> {
     /// More events may wait, or work is left over: inactivity is not judged.
     pub(super) backlogged: bool,
     pub(super) trim_armed: bool,
+    pub(super) memory: Memory,
     pub(super) drain: Drain,
     pub(super) gate: LogGate,
     pub(super) dial_options: SocketOptions,
@@ -136,6 +138,7 @@ impl<H: Handler> Context<H> {
             lingerers: VecDeque::new(),
             backlogged: false,
             trim_armed: false,
+            memory: Memory::default(),
             drain: Drain::default(),
             gate: LogGate::default(),
             dial_options,
@@ -255,6 +258,22 @@ impl<H: Handler> Context<H> {
         true
     }
 
+    /// Whether `conn` is read while its own outbox is above the [high mark](Limits::high_mark).
+    ///
+    /// Not those that were accepted or adopted: a client that sends without reading slows itself down. Dialed ones are, for
+    /// the other end will stop reading when this one does not read its replies, and two ends that wait for each other to
+    /// read wait for ever. False when it is gone.
+    pub fn read_above_mark(&mut self, conn: ConnId, yes: bool) -> bool {
+        let Some(live) = self.table.get_mut(conn) else { return false };
+        live.reads_above_mark = yes;
+        if !yes && live.above_mark {
+            live.halts.set(Halt::HighMark);
+        } else if yes && live.halts.lift(Halt::HighMark) {
+            self.schedule(conn);
+        }
+        true
+    }
+
     /// Notes that an answer to `conn` is still to come, from a timer or another thread. A connection whose peer has ended
     /// its input is kept until every answer owed is [`paid`](Context::paid). False when it is gone.
     pub fn owe(&mut self, conn: ConnId) -> bool {
@@ -361,18 +380,6 @@ impl<H: Handler> Context<H> {
             if !live.dirty {
                 live.dirty = true;
                 self.dirty.push(conn);
-            }
-        }
-    }
-
-    /// Brings the sum of held bytes up to date with what `conn` holds.
-    #[inline]
-    pub(super) fn account(&mut self, conn: ConnId) {
-        if let Some(live) = self.table.get_mut(conn) {
-            let held = live.held();
-            if held != live.counted {
-                self.stats.buffered_bytes = self.stats.buffered_bytes + held as u64 - live.counted as u64;
-                live.counted = held;
             }
         }
     }

@@ -41,7 +41,7 @@ impl<H: Handler> Context<H> {
                 Wrote::Failed(reason) => return self.end(conn, reason),
             }
         }
-        if live.phase != Phase::Open || !live.halts.is_empty() || live.held() != live.counted {
+        if live.phase != Phase::Open || live.above_mark || live.held() != live.counted {
             self.settle(conn);
         }
     }
@@ -51,7 +51,8 @@ impl<H: Handler> Context<H> {
     pub(super) fn settle(&mut self, conn: ConnId) {
         let low_mark = self.limits.low_mark;
         let Some(live) = self.table.get_mut(conn) else { return };
-        if live.halts.contains(Halt::HighMark) && live.outbox.bytes() <= low_mark {
+        if live.above_mark && live.outbox.bytes() <= low_mark {
+            live.above_mark = false;
             let free = live.halts.lift(Halt::HighMark);
             if live.phase == Phase::Open || live.phase == Phase::Finishing {
                 self.writable.push(conn);

@@ -241,6 +241,11 @@ impl<H: Handler> Reactor<H> {
             debug!("refused {peer}: {} connections are the most", self.cx.limits.connections_max);
             return;
         }
+        if self.cx.is_over_memory() {
+            self.cx.stats.refused += 1;
+            debug!("refused {peer}: more than {} bytes are held", self.cx.limits.memory_limit);
+            return;
+        }
         if self.handler.on_accept(&mut self.cx, &peer, listener) == Admission::Refuse {
             self.cx.stats.refused += 1;
             return;

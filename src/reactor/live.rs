@@ -57,6 +57,10 @@ pub(super) struct Live<C, S> {
     pub(super) dirty: bool,
     /// It is on the list of those to be looked at in the next turn.
     pub(super) scheduled: bool,
+    /// Its outbox is above the high mark: `on_writable` comes when it has fallen to the low one.
+    pub(super) above_mark: bool,
+    /// It is read although its outbox is above the mark.
+    pub(super) reads_above_mark: bool,
     /// It ended with bytes unsent: its socket is cut by a reset.
     pub(super) lossy: bool,
     /// We dialed it.
@@ -112,6 +116,8 @@ impl<C: Codec, S: Default> Live<C, S> {
             urgent: false,
             dirty: false,
             scheduled: false,
+            above_mark: false,
+            reads_above_mark: phase == Phase::Dialing,
             lossy: false,
             dialed: phase == Phase::Dialing,
             owed: 0,

@@ -14,6 +14,7 @@ mod groups;
 mod listeners;
 mod live;
 mod log_gate;
+mod memory;
 mod receive;
 mod send;
 mod series;

@@ -48,6 +48,7 @@ impl<H: Handler> Reactor<H> {
 
     fn read_and_deliver(&mut self, conn: ConnId, shared: &mut [u8], budget: &mut Budget) {
         loop {
+            let over_memory = self.cx.is_over_memory();
             let Some(mut live) = self.cx.table.get_mut(conn) else { return };
             if !live.halts.is_empty() {
                 if live.phase != Phase::Open {
@@ -69,6 +70,7 @@ impl<H: Handler> Reactor<H> {
             match live.input {
                 Input::Open if !live.readable => return,
                 Input::Open if budget.bytes == 0 => return self.cx.schedule(conn),
+                Input::Open if over_memory => return self.cx.starve(conn),
                 Input::Open if live.inbox.len() <= COPY_IN_MAX => {
                     match self.read_shared(conn, shared, budget) {
                         Stop::Need | Stop::Halted => {}

@@ -69,7 +69,10 @@ impl<C: Codec, S: Default> Live<C, S> {
             dirty.push(me);
         }
         if self.outbox.bytes() > limits.high_mark {
-            self.halts.set(Halt::HighMark);
+            self.above_mark = true;
+            if !self.reads_above_mark {
+                self.halts.set(Halt::HighMark);
+            }
             return Sent::AboveMark;
         }
         Sent::Queued

@@ -25,6 +25,7 @@ pub(super) enum Deadline {
     Linger(ConnId),
     Accept(ListenerId),
     Drain,
+    Memory,
     Trim,
 }
 
@@ -166,6 +167,10 @@ impl<H: Handler> Reactor<H> {
                     self.cx.timers.cancel(key);
                     self.cx.trim_armed = false;
                     self.cx.pool.trim();
+                }
+                Deadline::Memory => {
+                    self.cx.timers.cancel(key);
+                    self.memory_due();
                 }
                 Deadline::Drain => {
                     self.cx.timers.cancel(key);

@@ -174,6 +174,81 @@ fn resume_in_the_same_callback_goes_on() {
 }
 
 #[test]
+fn two_ends_that_both_send_first_do_not_wait_for_each_other() {
+    // hyperledger-iroha/iroha#4948: a reactor that dials, against one that echoes. Here its half of the bargain.
+    let mut rig = rig_with(small_marks(), |cx, event| {
+        if let Event::Open(conn) = event {
+            cx.read_above_mark(*conn, true);
+            for _ in 0..10 {
+                cx.send(*conn, &[1; 6_000]);
+            }
+        }
+    });
+    let peer = rig.world.connect(0);
+    peer.capacity(1_000);
+    peer.send(&frame(b"a reply"));
+    rig.settle();
+    assert_eq!(rig.messages(), [b"a reply"], "read while its outbox is above the mark");
+    let conn = rig.open()[0];
+    rig.cx().read_above_mark(conn, false);
+    peer.send(&frame(b"later"));
+    rig.settle();
+    assert!(rig.messages().is_empty());
+    rig.cx().read_above_mark(conn, true);
+    rig.settle();
+    assert_eq!(rig.messages(), [b"later"]);
+    for _ in 0..100 {
+        peer.take();
+        rig.settle();
+    }
+    assert_eq!(rig.events(), [Event::Writable(conn)]);
+}
+
+fn tight_memory() -> Limits {
+    let mut limits = Limits::default();
+    limits.memory_limit = 100_000;
+    limits
+}
+
+#[test]
+fn past_the_memory_limit_nobody_is_read_and_then_the_largest_holder_goes() {
+    let mut rig = echo_rig(tight_memory());
+    let (large, small) = (rig.client(), rig.client());
+    large.send(&frame(&[1; 1 << 20])[..90_000]);
+    small.send(&frame(&[2; 50_000])[..30_000]);
+    rig.settle();
+    assert!(rig.stats().buffered_bytes > 100_000);
+    small.send(&frame(&[2; 50_000])[30_000..]);
+    let late = rig.world.connect(0);
+    rig.settle();
+    assert!(small.take().is_empty(), "not read");
+    assert_eq!(late.dropped(), Some(crate::net::mem::Dropped::InOrder), "not let in");
+    rig.pass(Duration::from_millis(999));
+    assert_eq!(rig.stats().open, 2);
+    rig.pass(Duration::from_millis(1));
+    assert_eq!(rig.closes(), ["memory_limit"]);
+    assert_eq!(small.take(), frame(&[2; 50_000]), "the other goes on");
+    assert_eq!(rig.stats().buffered_bytes, 0);
+}
+
+#[test]
+fn above_the_memory_limit_what_moves_is_left_alone() {
+    let mut rig = echo_rig(tight_memory());
+    let peer = rig.client();
+    peer.capacity(10_000);
+    peer.send(&frame(&[1; 200_000]));
+    rig.settle();
+    let mut got = peer.take();
+    for _ in 0..40 {
+        rig.pass(Duration::from_millis(900));
+        got.extend(peer.take());
+        rig.settle();
+    }
+    assert_eq!(got, frame(&[1; 200_000]));
+    assert_eq!(rig.stats().open, 1);
+}
+
+#[test]
 fn verbs_on_the_gone_do_nothing() {
     // python/asyncio#488
     let mut rig = rig(|_, _| {});

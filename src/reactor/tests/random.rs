@@ -50,7 +50,7 @@ fn run(seed: u64) {
     (limits.messages_per_turn, limits.read_bytes_per_turn) = (5, 3_000);
     (limits.write_bytes_per_turn, limits.accepts_per_turn) = (3_000, 2);
     limits.idle_timeout = Some(Duration::from_secs(20));
-    limits.lingering_max = 3;
+    (limits.lingering_max, limits.memory_limit) = (3, 150_000);
     let mut inner = Random::new(seed);
     let mut rig = rig_with(limits, move |cx, event| {
         let own = match event {

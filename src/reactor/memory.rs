@@ -1,0 +1,102 @@
+//! The one bound on what all connections hold together.
+
+use std::time::Duration;
+
+use log::warn;
+
+use super::timers::Deadline;
+use super::{Context, Reactor};
+use crate::connection::CloseReason;
+use crate::handler::Handler;
+use crate::id::ConnId;
+use crate::time::deadline;
+
+/// How long nothing may move above the limit before the largest holders go.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What is known while the memory limit is exceeded.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    /// Connections that have something to read and may not.
+    starved: Vec<ConnId>,
+    /// A look is due, see [`PATIENCE`].
+    watched: bool,
+    /// What had moved by the last look.
+    moved: (u64, u64),
+}
+
+impl<H: Handler> Context<H> {
+    #[inline]
+    pub(super) fn is_over_memory(&self) -> bool {
+        self.stats.buffered_bytes > self.limits.memory_limit as u64
+    }
+
+    /// Brings the sum of held bytes up to date with what `conn` holds, and acts when that crosses the limit.
+    #[inline]
+    pub(super) fn account(&mut self, conn: ConnId) {
+        if let Some(live) = self.table.get_mut(conn) {
+            let held = live.held();
+            if held != live.counted {
+                self.stats.buffered_bytes = self.stats.buffered_bytes + held as u64 - live.counted as u64;
+                live.counted = held;
+                self.judge_memory();
+            }
+        }
+    }
+
+    fn judge_memory(&mut self) {
+        if self.is_over_memory() {
+            self.watch_memory();
+        } else {
+            for conn in std::mem::take(&mut self.memory.starved) {
+                self.schedule(conn);
+            }
+        }
+    }
+
+    /// `conn` has something to read, and has to wait until the others hold less.
+    #[cold]
+    pub(super) fn starve(&mut self, conn: ConnId) {
+        if !self.memory.starved.contains(&conn) {
+            self.memory.starved.push(conn);
+        }
+        self.watch_memory();
+    }
+
+    fn watch_memory(&mut self) {
+        if !self.memory.watched {
+            self.memory.watched = true;
+            self.memory.moved = (self.stats.bytes_in, self.stats.bytes_out);
+            self.timers.set(deadline(self.now, PATIENCE), Deadline::Memory);
+        }
+    }
+}
+
+impl<H: Handler> Reactor<H> {
+    /// Some time above the limit has passed: when nothing has moved in it, those that hold the most go, until the rest fits.
+    pub(super) fn memory_due(&mut self) {
+        let cx = &mut self.cx;
+        cx.memory.watched = false;
+        if !cx.is_over_memory() {
+            return;
+        }
+        if cx.memory.moved == (cx.stats.bytes_in, cx.stats.bytes_out) {
+            let mut holders: Vec<_> =
+                cx.table.all().filter_map(|conn| Some((cx.table.get(conn)?.counted, conn))).collect();
+            holders.sort_unstable_by(|a, b| b.cmp(a));
+            if cx.gate.opens("memory", cx.now) {
+                let (held, limit) = (cx.stats.buffered_bytes, cx.limits.memory_limit);
+                warn!(
+                    "{held} bytes are held where {limit} are the most, and nothing moves: closing the largest holders"
+                );
+            }
+            for (_, conn) in holders {
+                if !cx.is_over_memory() {
+                    return;
+                }
+                cx.end(conn, CloseReason::MemoryLimit);
+            }
+        }
+        cx.watch_memory();
+    }
+}
