@@ -215,8 +215,8 @@ impl<C: ByteCodec + 'static> Client<C> {
         }
     }
 
-    fn queued(&self, cx: &Context<Self>) -> usize {
-        cx.connections().iter().map(|conn| cx.queued(*conn)).sum()
+    fn queued(&self, cx: &mut Context<Self>) -> usize {
+        cx.connections().first().copied().map_or(0, |conn| cx.queued(conn))
     }
 
     fn end_input(&mut self, cx: &mut Context<Self>) {

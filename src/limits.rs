@@ -17,7 +17,7 @@ use crate::error::Error;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Open and dialing connections. Past it, new ones are accepted and closed at once, and counted as refused. Defaults to
+    /// Connections, dialing and adopted ones included. Past it, new clients are accepted and closed at once, and counted as refused. Defaults to
     /// 100,000, because a connection costs some 400 bytes and that many are an everyday machine's measure.
     pub connections_max: usize,
     /// Connections taken from one listener in one turn. Defaults to 128, because a storm of clients must not delay the
@@ -55,7 +55,8 @@ pub struct Limits {
     pub idle_timeout: Option<Duration>,
     /// A dial without an answer ends after this. Defaults to 10 s, because the system's own limit is minutes.
     pub dial_timeout: Duration,
-    /// A closing connection whose peer does not take what is queued is cut after this. Defaults to 10 s.
+    /// A connection on its way to the end, whose peer has taken nothing of what is queued for so long, is cut. Defaults to
+    /// 30 s, because a peer that still reads takes something within that.
     pub close_timeout: Duration,
     /// After a close the peer's further input is discarded for at most so long, so that the kernel's reset does not eat
     /// the last reply. Defaults to 1 s, some round trips of any line.
@@ -92,7 +93,7 @@ impl Default for Limits {
             memory_limit: 1024 * 1024 * 1024,
             idle_timeout: None,
             dial_timeout: Duration::from_secs(10),
-            close_timeout: Duration::from_secs(10),
+            close_timeout: Duration::from_secs(30),
             linger_timeout: Duration::from_secs(1),
             linger_bytes: 16 * 1024 * 1024,
             lingering_max: 1_024,

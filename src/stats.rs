@@ -24,8 +24,8 @@ pub struct Stats {
     pub accept_errors: u64,
     /// Whole messages handed to the handler.
     pub frames_in: u64,
-    /// Frames longer than the maximum that were skipped.
-    pub frames_skipped: u64,
+    /// Bytes of frames longer than the maximum that were skipped.
+    pub bytes_skipped: u64,
     /// Messages handed to the kernel whole.
     pub frames_out: u64,
     /// Messages that were sent to a connection and dropped: gone, closing, or not sayable in its framing.
@@ -65,7 +65,7 @@ impl Stats {
             (&mut self.dials_failed, other.dials_failed),
             (&mut self.accept_errors, other.accept_errors),
             (&mut self.frames_in, other.frames_in),
-            (&mut self.frames_skipped, other.frames_skipped),
+            (&mut self.bytes_skipped, other.bytes_skipped),
             (&mut self.frames_out, other.frames_out),
             (&mut self.frames_dropped, other.frames_dropped),
             (&mut self.bytes_in, other.bytes_in),

@@ -125,7 +125,7 @@ fn stats_json(stats: &Stats) -> Value {
         "dials_failed": stats.dials_failed,
         "accept_errors": stats.accept_errors,
         "frames_in": stats.frames_in,
-        "frames_skipped": stats.frames_skipped,
+        "bytes_skipped": stats.bytes_skipped,
         "frames_out": stats.frames_out,
         "frames_dropped": stats.frames_dropped,
         "bytes_in": stats.bytes_in,

@@ -8,6 +8,8 @@ const WRITE_BUFFER: usize = 4 * 1024;
 const READ_BUFFER_MIN: usize = 512;
 /// Buffers up to this capacity are interchangeable; larger ones are looked for by size.
 const SMALL: usize = 128 * 1024;
+/// How many buffers are looked at for one of the right size.
+const LOOK: usize = 64;
 /// How many backlogs are kept, and how long each may be.
 const BACKLOGS: usize = 256;
 
@@ -68,7 +70,8 @@ impl Pool {
     /// that memory is there already.
     pub(crate) fn input(&mut self, len: usize) -> Vec<u8> {
         let fit = |b: &Vec<u8>| b.len() >= len && (len > SMALL || b.len() <= SMALL);
-        match self.inputs.iter().rposition(fit) {
+        let recent = self.inputs.len().saturating_sub(LOOK);
+        match self.inputs[recent..].iter().rposition(fit).map(|at| recent + at) {
             Some(at) => {
                 let buffer = self.inputs.swap_remove(at);
                 self.took(buffer.capacity());
@@ -80,7 +83,11 @@ impl Pool {
 
     /// A kept buffer for input of at least `len` bytes, if there is one.
     pub(crate) fn kept_input(&mut self, len: usize) -> Option<Vec<u8>> {
-        self.inputs.iter().any(|b| b.len() >= len).then(|| self.input(len))
+        let recent = self.inputs.len().saturating_sub(LOOK);
+        let at = recent + self.inputs[recent..].iter().rposition(|b| b.len() >= len)?;
+        let buffer = self.inputs.swap_remove(at);
+        self.took(buffer.capacity());
+        Some(buffer)
     }
 
     /// Takes an output buffer back. Its content is forgotten.

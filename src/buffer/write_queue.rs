@@ -94,7 +94,7 @@ impl WriteQueue {
     #[inline]
     pub(crate) fn held(&self) -> usize {
         let Some(backlog) = &self.backlog else { return self.tail.capacity() };
-        self.tail.capacity() + backlog.capacity
+        self.tail.capacity() + backlog.capacity + backlog.runs.capacity() * size_of::<Run>()
     }
 
     /// Where a message may be appended; [`commit`](WriteQueue::commit) follows, or a truncation to the length found here.
@@ -122,6 +122,9 @@ impl WriteQueue {
     pub(crate) fn commit(&mut self, len: usize, pool: &mut Pool) {
         self.bytes += len;
         self.mark(len, pool);
+        if self.bytes == 0 {
+            self.clear(pool); // a message without bytes, as some framings have it
+        }
     }
 
     /// As [`commit`](WriteQueue::commit), for so many messages of that length each.
@@ -366,7 +369,9 @@ mod tests {
     fn a_message_without_bytes_has_no_end_of_its_own() {
         let mut pool = Pool::new(1 << 20);
         let mut queue = WriteQueue::default();
+        queue.tail(&mut pool);
         queue.commit(0, &mut pool);
+        assert_eq!(queue.held(), 0);
         queue.commit_many(0, 3, &mut pool);
         queue.tail(&mut pool).extend_from_slice(b"ab");
         queue.commit_many(1, 2, &mut pool);

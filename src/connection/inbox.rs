@@ -6,6 +6,8 @@ use crate::buffer::Pool;
 pub(crate) const COPY_IN_MAX: usize = 16 * 1024;
 /// How far memory may run ahead of what has arrived: so many times the bytes that are there.
 const AHEAD: usize = 4;
+/// Buffers up to this are not worth being swapped for smaller ones.
+const KEPT_MIN: usize = 4 * 1024;
 
 /// What is left of the input: half a message, or messages that a pause or a spent budget held back.
 ///
@@ -99,7 +101,7 @@ impl Inbox {
         self.skip = n;
     }
 
-    /// How many of `available` bytes fall to what is being skipped; they count as consumed.
+    /// How many of `available` bytes fall to what is being skipped.
     #[inline]
     pub(crate) fn take_skipped(&mut self, available: usize) -> usize {
         if self.skip == 0 {
@@ -107,7 +109,6 @@ impl Inbox {
         }
         let n = usize::try_from(self.skip).map_or(available, |skip| skip.min(available));
         self.skip -= n as u64;
-        self.offset += n as u64;
         n
     }
 
@@ -128,10 +129,15 @@ impl Inbox {
         lent
     }
 
-    /// Takes lent bytes in again; memory goes back to the pool when they are all consumed.
+    /// Takes lent bytes in again. Memory goes back to the pool when they are all consumed, or when it is far larger than
+    /// what is left: a few bytes must not pin the buffer of many.
     pub(crate) fn put_back(&mut self, lent: Lent, pool: &mut Pool) {
         debug_assert!(self.held.is_empty(), "nothing is held while it is lent");
-        if lent.start == lent.end {
+        let left = lent.end - lent.start;
+        if left == 0 {
+            pool.give_input(lent.held);
+        } else if left <= COPY_IN_MAX && lent.held.len() > (left * AHEAD).max(KEPT_MIN) {
+            self.hold(&lent.held[lent.start..lent.end], pool);
             pool.give_input(lent.held);
         } else {
             (self.held, self.start, self.end) = (lent.held, lent.start, lent.end);
@@ -164,11 +170,12 @@ impl Inbox {
         len
     }
 
-    /// Room to read the message on in place, up to its end and no further. It grows with what has arrived, whatever the
-    /// header claims: at most [`AHEAD`] times the bytes that are there.
+    /// Room to read the message on in place: up to its end and no further when that is known, else as much again as has
+    /// arrived. It grows with that, whatever the header claims: at most [`AHEAD`] times the bytes that are there.
     pub(crate) fn room(&mut self, pool: &mut Pool) -> &mut [u8] {
         let len = self.len();
-        let need = self.need.max(len + 1);
+        // A codec that looks for an end, such as that of a line, only knows that it needs more.
+        let need = if self.need <= len + 1 { (2 * len).max(512) } else { self.need };
         if self.held.len() - self.start < need {
             if self.start > 0 && self.held.len() >= need {
                 self.held.copy_within(self.start..self.end, 0);
@@ -218,6 +225,34 @@ mod tests {
     }
 
     #[test]
+    fn a_message_whose_end_is_unknown_is_not_read_byte_by_byte() {
+        let mut pool = Pool::new(1 << 24);
+        let mut inbox = Inbox::default();
+        inbox.hold(&[7; 20_000], &mut pool);
+        let mut reads = 0;
+        while inbox.len() < 1_000_000 {
+            inbox.wants(inbox.len() + 1);
+            let room = inbox.room(&mut pool).len();
+            inbox.filled(room);
+            assert!(inbox.held() <= inbox.len() * AHEAD);
+            reads += 1;
+        }
+        assert!(reads < 10, "{reads}");
+    }
+
+    #[test]
+    fn a_few_bytes_do_not_pin_the_buffer_of_many() {
+        let mut pool = Pool::new(1 << 24);
+        let mut inbox = Inbox::default();
+        inbox.hold(&[7; 160_000], &mut pool);
+        let mut lent = inbox.lend();
+        lent.start = 159_997;
+        inbox.put_back(lent, &mut pool);
+        assert_eq!(inbox.bytes(), [7; 3]);
+        assert!(inbox.held() <= KEPT_MIN, "{}", inbox.held());
+    }
+
+    #[test]
     fn room_ends_where_the_message_ends() {
         let mut pool = Pool::new(1 << 24);
         let mut inbox = Inbox::default();
@@ -237,7 +272,6 @@ mod tests {
         assert_eq!(inbox.take_skipped(4), 4);
         assert_eq!(inbox.take_skipped(100), 6);
         assert_eq!(inbox.take_skipped(100), 0);
-        assert_eq!(inbox.offset(), 10);
     }
 
     #[test]

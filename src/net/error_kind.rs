@@ -26,8 +26,7 @@ pub(crate) fn accept_verdict(error: &io::Error) -> AcceptVerdict {
         | Kind::HostUnreachable
         | Kind::NetworkUnreachable
         | Kind::NetworkDown
-        | Kind::TimedOut
-        | Kind::PermissionDenied => AcceptVerdict::Next,
+        | Kind::TimedOut => AcceptVerdict::Next,
         _ if is_protocol_error(error) => AcceptVerdict::Next,
         _ => AcceptVerdict::Pause,
     }
@@ -56,7 +55,7 @@ mod tests {
             (io::ErrorKind::Interrupted, AcceptVerdict::Next),
             (io::ErrorKind::ConnectionAborted, AcceptVerdict::Next),
             (io::ErrorKind::ConnectionReset, AcceptVerdict::Next),
-            (io::ErrorKind::PermissionDenied, AcceptVerdict::Next),
+            (io::ErrorKind::PermissionDenied, AcceptVerdict::Pause),
             (io::ErrorKind::OutOfMemory, AcceptVerdict::Pause),
             (io::ErrorKind::InvalidInput, AcceptVerdict::Pause),
             (io::ErrorKind::Other, AcceptVerdict::Pause),
@@ -78,7 +77,7 @@ mod tests {
             (103, AcceptVerdict::Next),  // ECONNABORTED
             (71, AcceptVerdict::Next),   // EPROTO
             (100, AcceptVerdict::Next),  // ENETDOWN
-            (1, AcceptVerdict::Next),    // EPERM
+            (1, AcceptVerdict::Pause),   // EPERM: a security module refuses before it looks at the queue
             (4, AcceptVerdict::Next),    // EINTR
             (11, AcceptVerdict::Empty),  // EAGAIN
         ];

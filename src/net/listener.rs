@@ -35,7 +35,7 @@ impl Listener {
         if options.reuse_port {
             set_reuse_port(&socket)?;
         }
-        options.socket.apply(&SockRef::from(&socket), ipv6)?;
+        options.socket.apply(&SockRef::from(&socket), ipv6, true)?;
         socket.set_nonblocking(true)?;
         socket.bind(&(*address).into())?;
         socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;

@@ -363,6 +363,7 @@ impl MemStream {
             return Err(kind.into());
         }
         let n = bytes.len().min(link.capacity.saturating_sub(link.output.len())).min(link.write_max);
+        link.full |= n < bytes.len();
         if n == 0 {
             link.full = true;
             return Err(io::ErrorKind::WouldBlock.into());
@@ -370,6 +371,13 @@ impl MemStream {
         link.output.extend(&bytes[..n]);
         link.writes += 1;
         Ok(n)
+    }
+
+    /// Whether reads and writes are not cut by the test, so that a short one means what it does on Linux.
+    pub(super) fn is_whole(&self) -> bool {
+        let state = self.world.state();
+        let link = &state.links[self.link];
+        (link.read_max, link.write_max) == (usize::MAX, usize::MAX)
     }
 
     pub(super) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {

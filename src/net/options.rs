@@ -88,10 +88,10 @@ impl Default for ListenOptions {
 const INHERITED: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 impl SocketOptions {
-    /// Sets what is not the system's default.
-    pub(super) fn apply(&self, socket: &SockRef<'_>, ipv6: bool) -> io::Result<()> {
-        if self.nodelay {
-            socket.set_tcp_nodelay(true)?;
+    /// Sets what is not the system's default; on a socket that is not `fresh`, what can be undone too.
+    pub(super) fn apply(&self, socket: &SockRef<'_>, ipv6: bool, fresh: bool) -> io::Result<()> {
+        if self.nodelay || !fresh {
+            socket.set_tcp_nodelay(self.nodelay)?;
         }
         if let Some(keepalive) = self.keepalive {
             let settings = TcpKeepalive::new().with_time(keepalive.idle);
@@ -117,7 +117,7 @@ impl SocketOptions {
         if let Some(bytes) = self.receive_buffer {
             socket.set_recv_buffer_size(bytes)?;
         }
-        if self.linger.is_some() {
+        if self.linger.is_some() || !fresh {
             socket.set_linger(self.linger)?;
         }
         if let Some(ttl) = self.ttl {
@@ -132,7 +132,7 @@ impl SocketOptions {
     /// Sets on an accepted socket what it has not inherited.
     #[inline]
     pub(super) fn apply_to_accepted(&self, socket: &SockRef<'_>, ipv6: bool) -> io::Result<()> {
-        if INHERITED { Ok(()) } else { self.apply(socket, ipv6) }
+        if INHERITED { Ok(()) } else { self.apply(socket, ipv6, true) }
     }
 }
 

@@ -36,7 +36,7 @@ impl Stream {
     pub(crate) fn dial(address: &Address, options: &SocketOptions) -> io::Result<Stream> {
         let Address::Ip(address) = address;
         let stream = mio::net::TcpStream::connect(*address)?;
-        options.apply(&SockRef::from(&stream), address.is_ipv6())?;
+        options.apply(&SockRef::from(&stream), address.is_ipv6(), true)?;
         Ok(Stream::Tcp(stream))
     }
 
@@ -68,7 +68,7 @@ impl Stream {
     pub(crate) fn from_std(stream: std::net::TcpStream, options: &SocketOptions) -> io::Result<Stream> {
         stream.set_nonblocking(true)?;
         let ipv6 = stream.peer_addr()?.is_ipv6();
-        options.apply(&SockRef::from(&stream), ipv6)?;
+        options.apply(&SockRef::from(&stream), ipv6, false)?;
         Ok(Stream::Tcp(mio::net::TcpStream::from_std(stream)))
     }
 
@@ -118,7 +118,7 @@ impl Stream {
         match self {
             Stream::Tcp(_) | Stream::Nothing => true,
             #[cfg(test)]
-            Stream::Mem(_) => false,
+            Stream::Mem(stream) => stream.is_whole(),
         }
     }
 
@@ -174,7 +174,7 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => {
                 let ipv6 = stream.local_addr()?.is_ipv6();
-                options.apply(&SockRef::from(&*stream), ipv6)
+                options.apply(&SockRef::from(&*stream), ipv6, false)
             }
             Stream::Nothing => Err(nothing()),
             #[cfg(test)]

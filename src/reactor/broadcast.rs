@@ -12,7 +12,7 @@ use crate::id::ConnId;
 /// counting references and writing more slices.
 const SHARE: usize = 8 * 1024;
 
-/// Whom a broadcast goes to. Only open connections get it, and each gets it once.
+/// Whom a broadcast goes to. Each gets it once.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum To<'a> {
@@ -22,7 +22,7 @@ pub enum To<'a> {
     AllBut(ConnId),
     /// These. One that is named twice gets it twice.
     Set(&'a [ConnId]),
-    /// The members of a group, see [`Context::join`].
+    /// The members of a group, see [`Context::join`]; a dial that has joined gets it when it is open.
     Group(u64),
     /// The members of a group but this one.
     GroupBut(u64, ConnId),

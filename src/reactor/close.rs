@@ -28,6 +28,12 @@ impl<H: Handler> Context<H> {
         live.halts.set(Halt::Phase);
         live.reason = Some(Box::new(reason));
         live.inbox.release(&mut self.pool);
+        let readable = live.readable;
+        // Its peer may not read before we do, and may never read: further input is dropped, and it has to move.
+        self.watch(conn, self.limits.close_timeout, Deadline::Close(conn));
+        if readable {
+            self.schedule(conn);
+        }
         self.mark_dirty(conn);
     }
 
@@ -75,7 +81,7 @@ impl<H: Handler> Context<H> {
         let Some(live) = self.table.get_mut(conn) else { return };
         match live.phase {
             Phase::Ended => return,
-            Phase::Dialing | Phase::Opening if live.dialed => {
+            Phase::Dialing | Phase::Opening => {
                 let error = match reason {
                     CloseReason::Io(error) => DialError::Io(error),
                     _ => DialError::Cancelled,
@@ -84,13 +90,10 @@ impl<H: Handler> Context<H> {
             }
             _ => {}
         }
-        let was_opening = live.phase == Phase::Opening;
         live.phase = Phase::Ended;
         live.halts.set(Halt::Phase);
         live.inbox.release(&mut self.pool);
-        if !was_opening {
-            self.drain.note_lost(live.outbox.bytes());
-        }
+        self.drain.note_lost(live.outbox.bytes());
         live.lossy = !live.outbox.is_empty();
         live.outbox.clear(&mut self.pool);
         self.account(conn);
@@ -159,7 +162,7 @@ impl<H: Handler> Context<H> {
             return;
         }
         let deadline = self.timers.set(until, Deadline::Linger(conn));
-        self.table.linger(conn, Lingering { generation, stream, discarded, deadline, scheduled: true });
+        self.table.linger(conn, Lingering { generation, stream, discarded, deadline });
         self.unfinished.push(conn);
         // Those that have gone by themselves stay on the list until they are met, or too many.
         if self.lingerers.len() > 2 * self.limits.lingering_max {
@@ -180,12 +183,12 @@ impl<H: Handler> Context<H> {
 
     /// Drops what has come for a lingering socket, until its peer ends too.
     pub(super) fn linger(&mut self, conn: ConnId) {
-        let max = self.limits.linger_bytes;
-        let Context { table, read_buffer, .. } = self;
+        let (max, budget) = (self.limits.linger_bytes, self.limits.read_bytes_per_turn);
+        let Context { table, read_buffer, unfinished, .. } = self;
         let Some(socket) = table.lingering_mut(conn) else { return };
-        socket.scheduled = false;
-        match discard(&mut socket.stream, read_buffer, &mut socket.discarded, max) {
+        match discard(&mut socket.stream, read_buffer, &mut socket.discarded, max, budget) {
             Discarded::Empty => {}
+            Discarded::Spent => unfinished.push(conn),
             Discarded::End | Discarded::Failed(_) => self.cut_lingering(conn, false),
             Discarded::Enough => self.cut_lingering(conn, true),
         }
@@ -193,15 +196,16 @@ impl<H: Handler> Context<H> {
 
     /// Drops what has come for a connection that is closing: its peer may have to be read before it reads.
     pub(super) fn discard_input(&mut self, conn: ConnId) {
-        let max = self.limits.linger_bytes;
+        let (max, budget) = (self.limits.linger_bytes, self.limits.read_bytes_per_turn);
         let Context { table, read_buffer, .. } = self;
         let Some(live) = table.get_mut(conn) else { return };
-        if live.phase != Phase::Closing || live.input != Input::Open {
+        if live.input != Input::Open {
             return;
         }
-        match discard(&mut live.stream, read_buffer, &mut live.discarded, max) {
+        match discard(&mut live.stream, read_buffer, &mut live.discarded, max, budget) {
             Discarded::Empty => live.readable = false,
             Discarded::Enough => {}
+            Discarded::Spent => self.schedule(conn),
             Discarded::End => {
                 live.readable = false;
                 live.input = Input::Ended;
@@ -224,14 +228,11 @@ impl<H: Handler> Reactor<H> {
             let Some(live) = cx.table.get(conn) else { continue };
             let until = cx.lingers_until(conn, &reason);
             let reset = live.lossy || matches!(reason, CloseReason::Aborted);
-            let opened = live.place != u32::MAX;
             debug!("connection {conn} from {} closed: {reason}", live.peer);
             let session = cx.strip(conn);
-            if opened {
-                cx.stats.count_close(&reason);
-                if let Some(session) = session {
-                    self.handler.on_close(&mut self.cx, conn, reason, session);
-                }
+            cx.stats.count_close(&reason);
+            if let Some(session) = session {
+                self.handler.on_close(&mut self.cx, conn, reason, session);
             }
             self.cx.retire(conn, reset, until);
             self.cx.retry_paused_listeners();

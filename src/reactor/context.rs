@@ -252,6 +252,8 @@ impl<H: Handler> Context<H> {
     /// Goes on where [`pause`](Context::pause) stopped, after the callback that calls it.
     pub fn resume(&mut self, conn: ConnId) -> bool {
         let Some(live) = self.table.get_mut(conn) else { return false };
+        // Its silence was ours.
+        live.active = self.now;
         if live.halts.lift(Halt::Handler) {
             self.schedule(conn);
         }
@@ -286,6 +288,7 @@ impl<H: Handler> Context<H> {
     pub fn paid(&mut self, conn: ConnId) -> bool {
         let Some(live) = self.table.get_mut(conn) else { return false };
         live.owed = live.owed.saturating_sub(1);
+        live.active = self.now;
         // Flushing looks whether that was the last thing to wait for.
         self.mark_dirty(conn);
         true

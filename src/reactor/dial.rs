@@ -29,7 +29,9 @@ pub struct Detached {
 impl<H: Handler> Context<H> {
     /// Connects to `address`. The answer is `on_open` or `on_dial_failed`, exactly one of them and never from inside this
     /// call. The name is that of the connection to come: it can be sent to, closed, and given a session already; what is
-    /// sent waits. Without an answer the dial ends after [`Limits::dial_timeout`](crate::Limits::dial_timeout).
+    /// waits. Without an answer the dial ends after [`Limits::dial_timeout`](crate::Limits::dial_timeout).
+    ///
+    /// While the reactor shuts down nothing is dialed: the name is that of a connection that is gone, and no callback comes.
     pub fn connect(&mut self, address: impl Into<Address>, codec: H::Codec) -> ConnId {
         let options = self.dial_options;
         self.connect_with(address, codec, &options)
@@ -43,16 +45,15 @@ impl<H: Handler> Context<H> {
         codec: H::Codec,
         options: &SocketOptions,
     ) -> ConnId {
+        // A handler that answers a failed dial with the next one would keep the shutdown from its end.
+        if self.is_shutting_down() {
+            return self.table.dead_id();
+        }
         let address = address.into();
-        let stream = if self.is_shutting_down() {
-            Err(DialError::Cancelled)
-        } else {
-            Stream::dial(&address, options).map_err(DialError::Io)
-        };
         let now = self.now;
-        let (stream, early) = match stream {
+        let (stream, early) = match Stream::dial(&address, options) {
             Ok(stream) => (stream, None),
-            Err(error) => (Stream::Nothing, Some(error)),
+            Err(error) => (Stream::Nothing, Some(DialError::Io(error))),
         };
         let live = Live::new(stream, address, codec, Phase::Dialing, now);
         let within = self.limits.dial_timeout;
@@ -78,7 +79,8 @@ impl<H: Handler> Context<H> {
     }
 
     /// Takes in a connected socket that was made elsewhere. `on_open` comes in this turn or the next; it counts as
-    /// accepted. The socket is made non-blocking and gets the options of dialed ones.
+    /// accepted. One that is closed before is told of as a dial that failed. The socket is made non-blocking and gets the
+    /// options of dialed ones.
     ///
     /// # Errors
     /// The socket is not connected, cannot be made non-blocking, or cannot be waited for.

@@ -54,7 +54,8 @@ impl<H: Handler> Context<H> {
         if live.above_mark && live.outbox.bytes() <= low_mark {
             live.above_mark = false;
             let free = live.halts.lift(Halt::HighMark);
-            if live.phase == Phase::Open || live.phase == Phase::Finishing {
+            if !live.writable_due && matches!(live.phase, Phase::Open | Phase::Finishing) {
+                live.writable_due = true;
                 self.writable.push(conn);
             }
             if free {

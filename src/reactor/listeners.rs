@@ -195,6 +195,11 @@ impl<H: Handler> Context<H> {
         }
     }
 
+    /// Connections that count: those that have ended and wait for the end of the turn do not.
+    fn connected(&self) -> usize {
+        self.table.live() - self.ending.len() - self.dials_failed.len()
+    }
+
     /// Puts a connected stream into the table and the poller.
     pub(super) fn insert(&mut self, mut live: Live<H::Codec, H::Session>) -> io::Result<ConnId> {
         let next = self.table.next_id();
@@ -209,11 +214,13 @@ impl<H: Handler> Reactor<H> {
         if let Some(entry) = self.cx.listener_mut(id) {
             entry.due = false;
         }
+        let mut last = None;
         for _ in 0..budget {
             // The handler may have ended the listener.
             let Some(entry) = self.cx.listener_mut(id) else { return false };
             match entry.listener.accept() {
                 Ok((stream, peer)) => {
+                    last = None;
                     self.cx.end_pause(id);
                     self.take_in(id, stream, peer);
                 }
@@ -222,7 +229,10 @@ impl<H: Handler> Reactor<H> {
                         self.cx.end_pause(id);
                         return false;
                     }
-                    AcceptVerdict::Next => self.cx.stats.accept_errors += 1,
+                    AcceptVerdict::Next => {
+                        self.cx.stats.accept_errors += 1;
+                        last = Some(error);
+                    }
                     AcceptVerdict::Pause => {
                         self.cx.stats.accept_errors += 1;
                         self.cx.pause_listener(id, &error);
@@ -231,12 +241,17 @@ impl<H: Handler> Reactor<H> {
                 },
             }
         }
+        // A whole budget that ends in errors: no error can make the loop spin.
+        if let Some(error) = last {
+            self.cx.pause_listener(id, &error);
+            return false;
+        }
         true
     }
 
     /// One client: admitted and opened, or turned away. What fails here costs this client alone.
     fn take_in(&mut self, listener: ListenerId, stream: io::Result<Stream>, peer: Address) {
-        if self.cx.table.live() >= self.cx.limits.connections_max {
+        if self.cx.connected() >= self.cx.limits.connections_max {
             self.cx.stats.refused += 1;
             debug!("refused {peer}: {} connections are the most", self.cx.limits.connections_max);
             return;
@@ -250,7 +265,10 @@ impl<H: Handler> Reactor<H> {
             self.cx.stats.refused += 1;
             return;
         }
-        let Some(entry) = self.cx.listener_mut(listener) else { return };
+        let Some(entry) = self.cx.listener_mut(listener) else {
+            self.cx.stats.refused += 1;
+            return;
+        };
         let codec = entry.codec.clone();
         let now = self.cx.now;
         let inserted = stream.and_then(|stream| {

@@ -59,6 +59,8 @@ pub(super) struct Live<C, S> {
     pub(super) scheduled: bool,
     /// Its outbox is above the high mark: `on_writable` comes when it has fallen to the low one.
     pub(super) above_mark: bool,
+    /// It is on the list of those whose `on_writable` is due.
+    pub(super) writable_due: bool,
     /// It is read although its outbox is above the mark.
     pub(super) reads_above_mark: bool,
     /// It ended with bytes unsent: its socket is cut by a reset.
@@ -117,6 +119,7 @@ impl<C: Codec, S: Default> Live<C, S> {
             dirty: false,
             scheduled: false,
             above_mark: false,
+            writable_due: false,
             reads_above_mark: phase == Phase::Dialing,
             lossy: false,
             dialed: phase == Phase::Dialing,
@@ -164,6 +167,16 @@ impl<C: Codec, S: Default> Live<C, S> {
     #[inline]
     pub(super) fn trusts_short_reads(&self) -> bool {
         !self.read_closed && !self.urgent
+    }
+
+    /// Its `on_open` has come.
+    pub(super) fn is_open(&self) -> bool {
+        self.place != u32::MAX
+    }
+
+    /// Its socket was asked for, and leaves at the end of the turn.
+    pub(super) fn is_detaching(&self) -> bool {
+        self.phase == Phase::Open && self.halts.contains(Halt::Phase)
     }
 
     /// What it holds, by capacity.

@@ -137,7 +137,7 @@ impl<H: Handler> Reactor<H> {
 
     /// Connects to `address`, see [`Context::connect`].
     pub fn connect(&mut self, address: impl Into<Address>, codec: H::Codec) -> ConnId {
-        self.cx.connect(address, codec)
+        self.context().connect(address, codec)
     }
 
     /// A handle for other threads.
@@ -147,6 +147,8 @@ impl<H: Handler> Reactor<H> {
 
     /// Everything that a handler may ask, for use between turns.
     pub fn context(&mut self) -> &mut Context<H> {
+        // Time may have passed since the last turn.
+        self.cx.now = self.cx.poller.now();
         &mut self.cx
     }
 
@@ -198,7 +200,9 @@ impl<H: Handler> Reactor<H> {
     /// # Errors
     /// The system's poller failed.
     pub fn turn(&mut self, timeout: Option<Duration>) -> Result<Flow, Error> {
+        self.cx.note_owner();
         if !mem::replace(&mut self.started, true) {
+            self.cx.now = self.cx.poller.now();
             self.handler.on_start(&mut self.cx);
         }
         let until = self.cx.next_timeout();
@@ -206,7 +210,6 @@ impl<H: Handler> Reactor<H> {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        self.cx.note_owner();
         let mut ready = mem::take(&mut self.ready);
         ready.clear();
         let waited = self.cx.poller.wait(timeout, &mut ready);
@@ -228,7 +231,7 @@ impl<H: Handler> Reactor<H> {
                 Source::Commands => {}
             }
         }
-        self.cx.backlogged = ready.len() >= self.cx.limits.events || !unfinished.is_empty();
+        self.cx.backlogged = ready.len() >= self.cx.limits.events;
         self.ready = ready;
         listeners.append(&mut self.cx.listeners_due);
         self.accept_due(&mut listeners);
@@ -247,7 +250,12 @@ impl<H: Handler> Reactor<H> {
         self.reap();
         self.cx.arm_trim();
         waited.map_err(Error::Poll)?;
-        Ok(if self.is_finished() { Flow::Finished } else { Flow::Continue })
+        if !self.is_finished() {
+            return Ok(Flow::Continue);
+        }
+        // Threads that still have something to say get an answer, whether or not the reactor is kept.
+        self.cx.queue.close();
+        Ok(Flow::Finished)
     }
 
     /// The longest that the next turn may be put off: zero while work is left over, the time to the next deadline, or
@@ -283,10 +291,10 @@ impl<H: Handler> Reactor<H> {
         }
         // An error is noted at once where no read would find it.
         let unread = !live.halts.is_empty() || live.input != Input::Open;
-        if unread && readiness.has(Readiness::ERROR) {
-            if let Ok(Some(error)) = live.stream.take_error() {
-                return self.cx.end(conn, crate::CloseReason::from_io(error));
-            }
+        if unread && (readiness.has(Readiness::ERROR) || readiness.has(Readiness::WRITE_CLOSED)) {
+            // Our own side is never shut on a live connection: one that can take nothing more is broken.
+            let error = live.stream.take_error().ok().flatten();
+            return self.cx.end(conn, error.map_or(crate::CloseReason::Reset, crate::CloseReason::from_io));
         }
         let (readable, scheduled) = (live.readable, live.scheduled);
         if live.writable && !live.outbox.is_empty() {
@@ -301,7 +309,7 @@ impl<H: Handler> Reactor<H> {
     fn attend(&mut self, conn: ConnId) {
         match self.cx.table.get(conn).map(|live| live.phase) {
             Some(Phase::Open) => self.receive(conn),
-            Some(Phase::Closing) => self.cx.discard_input(conn),
+            Some(Phase::Closing | Phase::Finishing) => self.cx.discard_input(conn),
             _ => {}
         }
     }
@@ -333,8 +341,11 @@ impl<H: Handler> Reactor<H> {
             return;
         }
         for conn in mem::take(&mut self.cx.writable) {
-            let alive = self.cx.table.get(conn).is_some_and(|live| live.phase < Phase::Closing);
-            if alive {
+            // One that is above the mark again is told when it has fallen once more.
+            let due = self.cx.table.get_mut(conn).is_some_and(|live| {
+                mem::take(&mut live.writable_due) && live.phase < Phase::Closing && !live.above_mark
+            });
+            if due {
                 self.cx.current = Some(conn);
                 self.handler.on_writable(&mut self.cx, conn);
                 self.cx.current = None;

@@ -4,7 +4,7 @@ use std::mem;
 
 use log::{trace, warn};
 
-use super::live::{Input, Phase};
+use super::live::{Input, Live, Phase};
 use super::{Context, Reactor};
 use crate::codec::{Codec, FrameError, Scan};
 use crate::connection::{COPY_IN_MAX, CloseReason};
@@ -49,17 +49,10 @@ impl<H: Handler> Reactor<H> {
     fn read_and_deliver(&mut self, conn: ConnId, shared: &mut [u8], budget: &mut Budget) {
         loop {
             let over_memory = self.cx.is_over_memory();
-            let Some(mut live) = self.cx.table.get_mut(conn) else { return };
+            let Some(live) = self.cx.table.get_mut(conn) else { return };
+            // Above the high mark, the flush that follows may bring it below the low one; then it goes on in the next turn.
             if !live.halts.is_empty() {
-                if live.phase != Phase::Open {
-                    return;
-                }
-                // Above the high mark: what the kernel takes now may bring it below the low one.
-                self.cx.flush(conn);
-                live = match self.cx.table.get_mut(conn) {
-                    Some(live) if live.halts.is_empty() => live,
-                    _ => return,
-                };
+                return;
             }
             if live.inbox.is_due() {
                 if self.deliver_held(conn, budget) == Stop::Spent {
@@ -143,11 +136,12 @@ impl<H: Handler> Reactor<H> {
 
     /// Hands over the whole messages in `bytes` from `at` on, and moves `at` behind them.
     fn deliver(&mut self, conn: ConnId, bytes: &mut [u8], at: &mut usize, budget: &mut Budget) -> Stop {
-        let begin = *at;
-        let (stop, error) = self.deliver_until(conn, bytes, at, budget);
+        let (begin, mut skips) = (*at, 0);
+        let (stop, error) = self.deliver_until(conn, bytes, at, &mut skips, budget);
+        self.cx.stats.bytes_skipped += skips as u64;
         if let Some(live) = self.cx.table.get_mut(conn) {
-            let error = error.map(|error| error.at(live.inbox.offset() + (*at - begin) as u64));
             live.inbox.consumed(*at - begin);
+            let error = error.map(|error| error.at(live.inbox.offset()));
             if let Some(error) = error {
                 self.cx.bad_frame(conn, error);
             }
@@ -161,6 +155,7 @@ impl<H: Handler> Reactor<H> {
         conn: ConnId,
         bytes: &mut [u8],
         at: &mut usize,
+        skips: &mut usize,
         budget: &mut Budget,
     ) -> (Stop, Option<FrameError>) {
         loop {
@@ -170,7 +165,9 @@ impl<H: Handler> Reactor<H> {
                 return (Stop::Halted, None);
             }
             if live.inbox.is_skipping() {
-                *at += live.inbox.take_skipped(bytes.len() - *at);
+                let skipped = live.inbox.take_skipped(bytes.len() - *at);
+                *at += skipped;
+                *skips += skipped;
             }
             let rest = &mut bytes[*at..];
             if rest.is_empty() {
@@ -182,30 +179,26 @@ impl<H: Handler> Reactor<H> {
                 return (Stop::Spent, None);
             }
             match live.codec.scan(rest) {
-                Ok(Scan::Frame(0)) => {
+                Ok(Scan::Frame(0) | Scan::Skip(0)) => {
                     return (
                         Stop::Halted,
                         Some(FrameError::malformed("the codec found a frame without bytes")),
                     );
                 }
-                Ok(Scan::Frame(len)) if len <= rest.len() => {
-                    *at += len;
-                    budget.messages -= 1;
-                    match live.codec.parse(&mut rest[..len]) {
-                        Ok(message) => self.handler.on_message(&mut self.cx, conn, message),
-                        Err(error) => {
-                            *at -= len;
-                            return (Stop::Halted, Some(error));
-                        }
+                Ok(Scan::Frame(len)) if len <= rest.len() => match live.codec.parse(&mut rest[..len]) {
+                    Ok(message) => {
+                        *at += len;
+                        budget.messages -= 1;
+                        self.handler.on_message(&mut self.cx, conn, message);
                     }
-                }
+                    Err(error) => return (Stop::Halted, Some(error)),
+                },
                 Ok(Scan::Frame(need) | Scan::Need(need)) => {
                     live.inbox.wants(need.max(rest.len() + 1));
                     return (Stop::Need, None);
                 }
                 Ok(Scan::Skip(n)) => {
                     live.inbox.skip(n);
-                    self.cx.stats.frames_skipped += 1;
                 }
                 Err(error) => return (Stop::Halted, Some(error)),
             }
@@ -238,7 +231,10 @@ impl<H: Handler> Reactor<H> {
         }
         live.input = Input::Finished;
         live.inbox.release(&mut self.cx.pool);
-        if self.handler.on_half_close(&mut self.cx, conn) == HalfClose::CloseWhenFlushed {
+        let answer = self.handler.on_half_close(&mut self.cx, conn);
+        // One that was detached in there leaves whole.
+        let leaves = self.cx.table.get(conn).is_none_or(Live::is_detaching);
+        if answer == HalfClose::CloseWhenFlushed && !leaves {
             self.cx.begin_finish(conn, CloseReason::Peer { truncated });
         }
         false
@@ -252,9 +248,11 @@ impl<H: Handler> Reactor<H> {
         let offset = live.inbox.offset();
         live.inbox.consumed(len);
         live.inbox.forget_need();
-        budget.messages -= 1;
         match live.codec.parse(&mut lent.bytes()[start..start + len]) {
-            Ok(message) => self.handler.on_message(&mut self.cx, conn, message),
+            Ok(message) => {
+                budget.messages -= 1;
+                self.handler.on_message(&mut self.cx, conn, message);
+            }
             Err(error) => self.cx.bad_frame(conn, error.at(offset)),
         }
         lent.start = start + len;

@@ -14,9 +14,10 @@ use crate::time::deadline;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct ShutdownReport {
-    /// Connections that ended with everything sent.
+    /// Connections that were open when it began and have ended with everything sent.
     pub drained: u64,
-    /// Connections that the deadline, or a second call, cut.
+    /// Connections that have ended with something not sent or not answered: by the deadline, by a second call, or by their
+    /// peer.
     pub cut: u64,
     /// Bytes that waited for those.
     pub bytes_lost: u64,
@@ -55,7 +56,8 @@ impl Drain {
 impl<H: Handler> Context<H> {
     pub(super) fn report(&self) -> ShutdownReport {
         let mut report = self.drain.report;
-        report.drained = self.drain.open_at_begin.saturating_sub(report.cut + self.table.live() as u64);
+        let left = self.table.live() - self.ending.len() - self.dials_failed.len();
+        report.drained = self.drain.open_at_begin.saturating_sub(report.cut + left as u64);
         report
     }
 }
@@ -81,10 +83,14 @@ impl<H: Handler> Reactor<H> {
         for conn in std::mem::take(&mut self.cx.opening) {
             self.open(conn);
         }
-        self.cx.drain.open_at_begin = self.cx.table.open().len() as u64;
         let all: Vec<_> = self.cx.table.all().collect();
         for conn in all {
             let Some(live) = self.cx.table.get_mut(conn) else { continue };
+            // Those that have ended, or leave with their socket, are not the drain's.
+            if live.phase == Phase::Ended || live.is_detaching() {
+                continue;
+            }
+            self.cx.drain.open_at_begin += u64::from(live.is_open());
             match live.phase {
                 Phase::Dialing => self.cx.fail_dial(conn, DialError::Cancelled),
                 Phase::Open => {

@@ -16,7 +16,6 @@ pub(super) struct Lingering {
     pub(super) stream: Stream,
     pub(super) discarded: u64,
     pub(super) deadline: TimerKey,
-    pub(super) scheduled: bool,
 }
 
 #[expect(
@@ -90,6 +89,12 @@ impl<H: Handler> Table<H> {
     /// The name that the next inserted connection gets.
     pub(super) fn next_id(&self) -> ConnId {
         ConnId { slot: self.slots.vacant_key() as u32, generation: self.generation.wrapping_add(1) }
+    }
+
+    /// A name that nobody has and nobody will have.
+    pub(super) fn dead_id(&mut self) -> ConnId {
+        self.generation = self.generation.wrapping_add(1);
+        ConnId { slot: u32::MAX >> 1, generation: self.generation }
     }
 
     pub(super) fn insert(&mut self, mut live: Live<H::Codec, H::Session>) -> ConnId {
@@ -219,8 +224,18 @@ impl<H: Handler> Table<H> {
 }
 
 /// Reads and drops, for a connection that ends. Returns whether the end of the input, an error or the bound was met.
-pub(super) fn discard(stream: &mut Stream, buffer: &mut [u8], discarded: &mut u64, max: u64) -> Discarded {
+pub(super) fn discard(
+    stream: &mut Stream,
+    buffer: &mut [u8],
+    discarded: &mut u64,
+    max: u64,
+    budget: usize,
+) -> Discarded {
+    let spent = *discarded + budget as u64;
     loop {
+        if *discarded >= spent {
+            return Discarded::Spent;
+        }
         if *discarded > max {
             return Discarded::Enough;
         }
@@ -238,6 +253,9 @@ pub(super) fn discard(stream: &mut Stream, buffer: &mut [u8], discarded: &mut u6
 pub(super) enum Discarded {
     Empty,
     End,
+    /// The bound on all that is dropped is passed.
     Enough,
+    /// The turn's budget is spent.
+    Spent,
     Failed(std::io::Error),
 }

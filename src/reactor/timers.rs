@@ -119,13 +119,14 @@ impl<H: Handler> Context<H> {
         let now = self.now;
         let backlogged = self.backlogged;
         let Some(live) = self.table.get_mut(conn) else { return };
-        let ours = live.halts.contains(Halt::Handler) && live.outbox.is_empty();
+        let ours = (live.halts.contains(Halt::Handler) || live.owed > 0) && live.outbox.is_empty();
+        let unread = live.readable || live.scheduled;
         let until = deadline(live.active, idle);
         let next = if ours {
             deadline(now, idle)
         } else if until > now {
             until
-        } else if backlogged {
+        } else if backlogged || unread {
             now
         } else {
             live.watch = None;
@@ -134,6 +135,16 @@ impl<H: Handler> Context<H> {
             return;
         };
         self.timers.reset(key, next);
+    }
+
+    /// Whether a connection on its way to the end still gets there: its peer takes what is queued, or nothing is and it waits
+    /// for an answer. Its deadline is moved then.
+    fn still_moves(&mut self, conn: ConnId, key: TimerKey) -> bool {
+        let within = self.limits.close_timeout;
+        let Some(live) = self.table.get(conn) else { return false };
+        let from = if live.outbox.is_empty() { self.now } else { live.active };
+        let until = deadline(from, within);
+        until > self.now && self.timers.reset(key, until)
     }
 
     /// Looks over the free buffers while there are any.
@@ -181,6 +192,7 @@ impl<H: Handler> Reactor<H> {
                     self.cx.timers.cancel(key);
                     self.cx.fail_dial(conn, DialError::TimedOut);
                 }
+                Deadline::Close(conn) if self.cx.still_moves(conn, key) => {}
                 Deadline::Close(conn) => {
                     self.cx.timers.cancel(key);
                     if let Some(live) = self.cx.table.get_mut(conn) {
@@ -210,9 +222,10 @@ impl<H: Handler> Reactor<H> {
                 self.cx.forget_timer(conn, key);
             }
         }
-        self.cx.current = conn;
-        self.handler.on_timer(&mut self.cx, Timer { id: TimerId(key), key: user, conn });
-        self.cx.current = None;
+        // One that has ended in this turn has no timers any more. What a timer sends is judged like what others send.
+        if conn.is_none_or(|conn| self.cx.table.get(conn).is_some_and(|live| live.phase < Phase::Ended)) {
+            self.handler.on_timer(&mut self.cx, Timer { id: TimerId(key), key: user, conn });
+        }
     }
 }
 

@@ -152,6 +152,30 @@ fn a_listener_may_be_ended_from_the_callback_of_its_own_client() {
 }
 
 #[test]
+fn an_adopted_stream_that_is_closed_before_it_opens_is_told_of() {
+    let mut rig = echo_rig(Limits::default());
+    let peer = rig.world.link();
+    let conn = rig.cx().adopt_stream(peer.stream(), LengthPrefixed::default()).unwrap();
+    rig.cx().close(conn);
+    rig.settle();
+    assert_eq!(rig.events(), [Event::DialFailed(conn)]);
+    assert!(peer.dropped().is_some());
+}
+
+#[test]
+fn an_error_of_accept_that_does_not_pass_does_not_spin() {
+    let mut limits = Limits::default();
+    limits.accepts_per_turn = 4;
+    let mut rig = rig_with(limits, |_, _| {});
+    for _ in 0..1_000 {
+        rig.world.fail_accept(0, io::ErrorKind::ConnectionAborted.into());
+    }
+    rig.settle();
+    assert_eq!(rig.stats().accept_errors, 4);
+    assert!(rig.reactor.next_timeout().is_some_and(|t| !t.is_zero()));
+}
+
+#[test]
 fn an_adopted_stream_is_opened_outside_of_the_call() {
     let mut rig = echo_rig(Limits::default());
     let peer = rig.world.link();

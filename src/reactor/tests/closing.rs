@@ -161,7 +161,7 @@ fn a_close_that_nobody_reads_is_cut_in_time() {
     peer.capacity(10);
     rig.settle();
     assert!(rig.closes().is_empty());
-    rig.pass(Duration::from_secs(10));
+    rig.pass(Duration::from_secs(30));
     assert_eq!(rig.closes(), ["local"]);
     assert_eq!(peer.dropped(), Some(Dropped::ByReset));
 }
@@ -340,7 +340,7 @@ fn all_orders_of_the_two_ends_close_once() {
             }
         }
         rig.settle();
-        rig.pass(Duration::from_secs(20));
+        rig.pass(Duration::from_secs(40));
         assert_eq!(rig.closes().len(), 1, "order {order}");
         assert!(peer.dropped().is_some(), "order {order}");
         assert_eq!(rig.cx().timers.len(), 0, "order {order}: no timer is left");

@@ -154,9 +154,55 @@ fn a_full_socket_and_a_closed_read_side_do_not_spin() {
     peer.send(&frame(&[1; 5_000]));
     peer.shut_down_writing();
     rig.settle();
-    let before = rig.world.sleeps();
-    rig.reactor.turn(None).unwrap();
-    assert_eq!(rig.world.sleeps(), before + 1, "it waits for the peer, and for nothing else");
+    assert_eq!(
+        rig.reactor.next_timeout(),
+        Some(Duration::from_secs(30)),
+        "it waits for the peer, and for nothing else"
+    );
+}
+
+#[test]
+fn a_half_closed_peer_that_takes_nothing_is_cut_and_one_that_moves_is_not() {
+    let mut rig = echo_rig(small_marks());
+    let (stuck, slow) = (rig.client(), rig.client());
+    for peer in [&stuck, &slow] {
+        peer.capacity(100);
+        peer.send(&frame(&[1; 1_000]));
+        peer.shut_down_writing();
+    }
+    let mut got = Vec::new();
+    for _ in 0..12 {
+        rig.settle();
+        got.extend(slow.take());
+        rig.pass(Duration::from_secs(20));
+    }
+    assert_eq!(got, frame(&[1; 1_000]));
+    assert_eq!(rig.closes(), ["peer", "peer"]);
+    assert_eq!(stuck.dropped(), Some(crate::net::mem::Dropped::ByReset));
+}
+
+#[test]
+fn a_fast_reader_of_large_replies_leaves_turns_for_the_others() {
+    let mut limits = small_marks();
+    limits.write_bytes_per_turn = 50_000;
+    let mut rig = rig_with(limits, |cx, event| {
+        if let Event::Message(conn, _) = event {
+            cx.send(*conn, &[7; 30_000]);
+        }
+    });
+    let peer = rig.client();
+    peer.capacity(usize::MAX);
+    peer.send(&(0..100).flat_map(|_| frame(b"more")).collect::<Vec<_>>());
+    let mut turns = 0;
+    while rig.stats().frames_out < 100 {
+        let before = rig.stats().bytes_out;
+        rig.reactor.turn(Some(Duration::ZERO)).unwrap();
+        assert!(rig.stats().bytes_out - before <= 150_000, "{}", rig.stats().bytes_out - before);
+        turns += 1;
+    }
+    assert!(turns > 20, "{turns}");
+    let told = rig.events().iter().filter(|event| matches!(event, Event::Writable(_))).count();
+    assert!(told <= turns, "{told} times in {turns} turns");
 }
 
 #[test]

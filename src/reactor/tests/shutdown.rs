@@ -147,9 +147,67 @@ fn handlers_can_say_goodbye_and_pending_dials_fail() {
     assert_eq!(peer.take(), frame(b"bye"));
     assert!(rig.events().contains(&Event::DialFailed(dial)));
     let late = rig.cx().connect(address.clone(), LengthPrefixed::default());
+    assert!(!rig.cx().is_open(late));
     assert!(rig.cx().listen(address, LengthPrefixed::default()).is_err());
     rig.settle();
-    assert_eq!(rig.events(), [Event::DialFailed(late)]);
+    assert!(rig.events().is_empty());
+}
+
+#[test]
+fn a_handler_that_redials_does_not_keep_the_shutdown_from_its_end() {
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = Address::Ip(held.local_addr().unwrap());
+    let mut rig = rig(move |cx, event| {
+        if let Event::DialFailed(_) | Event::Close(..) = event {
+            cx.connect(address.clone(), LengthPrefixed::default());
+        }
+    });
+    let _peer = rig.client();
+    let address = Address::Ip(([127, 0, 0, 1], 1).into());
+    rig.cx().connect(address, LengthPrefixed::default());
+    assert_eq!(shut_down(&mut rig), Flow::Finished);
+}
+
+#[test]
+fn a_thread_that_sends_after_the_end_gets_an_answer() {
+    let mut limits = Limits::default();
+    limits.commands_max = 1;
+    let mut rig = rig_with(limits, |_, _| {});
+    let handle = rig.reactor.handle();
+    assert_eq!(shut_down(&mut rig), Flow::Finished);
+    assert!(handle.run(|_, _| {}).is_err(), "though the reactor is still there");
+}
+
+#[test]
+fn a_client_that_writes_before_it_reads_is_drained() {
+    let mut rig = echo_rig(Limits::default());
+    let peer = rig.client();
+    peer.capacity(1_000);
+    peer.send(&frame(&[1; 5_000]));
+    rig.settle();
+    shut_down(&mut rig);
+    peer.send(&[9; 100_000]);
+    rig.settle();
+    assert_eq!(peer.unread(), 0, "it can go on to read");
+    let mut got = Vec::new();
+    for _ in 0..10 {
+        got.extend(peer.take());
+        rig.settle();
+    }
+    assert_eq!(got, frame(&[1; 5_000]));
+}
+
+#[test]
+fn what_ended_before_the_drain_is_not_in_its_report() {
+    let mut rig = echo_rig(Limits::default());
+    let peer = rig.client();
+    peer.capacity(10);
+    let conn = rig.open()[0];
+    rig.cx().send(conn, &[1; 30_000]);
+    rig.settle();
+    rig.cx().abort(conn);
+    assert_eq!(shut_down(&mut rig), Flow::Finished);
+    assert_eq!(rig.reactor.shutdown_report(), crate::ShutdownReport::default());
 }
 
 #[test]

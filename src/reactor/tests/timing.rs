@@ -183,6 +183,90 @@ fn idleness_stands_still_while_it_is_we_who_do_not_read() {
 }
 
 #[test]
+fn idleness_begins_anew_after_a_pause() {
+    let mut rig = idle_rig();
+    let _peer = rig.client();
+    let conn = rig.open()[0];
+    rig.cx().pause(conn);
+    rig.pass(SECOND * 9 + Duration::from_millis(900));
+    rig.cx().resume(conn);
+    rig.pass(Duration::from_millis(900));
+    assert_eq!(rig.stats().open, 1);
+    rig.pass(SECOND);
+    assert_eq!(rig.closes(), ["idle_timeout"]);
+}
+
+#[test]
+fn who_waits_for_our_answer_is_not_idle() {
+    let mut limits = Limits::default();
+    limits.idle_timeout = Some(SECOND);
+    let mut rig = rig_with(limits, |cx, event| {
+        if let Event::Message(conn, _) = event {
+            cx.owe(*conn);
+        }
+    });
+    let peer = rig.client();
+    peer.send(&frame(b"question"));
+    peer.shut_down_writing();
+    for _ in 0..10 {
+        rig.pass(SECOND);
+    }
+    let conn = rig.open()[0];
+    rig.cx().send(conn, b"answer");
+    rig.cx().paid(conn);
+    rig.settle();
+    assert_eq!(peer.take(), frame(b"answer"));
+    assert_eq!(rig.closes(), ["peer"]);
+}
+
+#[test]
+fn one_that_floods_does_not_suspend_the_deadlines_of_others() {
+    let mut limits = Limits::default();
+    (limits.idle_timeout, limits.messages_per_turn) = (Some(SECOND), 1);
+    let mut rig = rig_with(limits, |_, _| {});
+    let (flood, quiet) = (rig.client(), rig.client());
+    flood.send(&vec![0; 4_000]);
+    rig.reactor.turn(Some(Duration::ZERO)).unwrap();
+    rig.world.advance(SECOND);
+    for _ in 0..3 {
+        rig.reactor.turn(Some(Duration::ZERO)).unwrap();
+    }
+    assert!(quiet.sees_end());
+    assert!(!flood.sees_end(), "its own messages are not delivered yet");
+}
+
+#[test]
+fn time_that_passed_between_turns_does_not_make_a_timer_early() {
+    let mut rig = rig(|_, _| {});
+    rig.settle();
+    rig.world.advance(SECOND * 5);
+    rig.cx().after(SECOND * 3, 1);
+    rig.settle();
+    assert!(timer_keys(&mut rig).is_empty());
+}
+
+#[test]
+fn what_a_timer_sends_is_held_to_the_write_limit() {
+    let mut limits = Limits::default();
+    limits.write_limit = 100_000;
+    let mut rig = rig_with(limits, |cx, event| match event {
+        Event::Open(conn) => drop(cx.every_for(*conn, SECOND, 1)),
+        Event::Timer(_) => {
+            for conn in cx.connections().to_vec() {
+                cx.send(conn, &[1; 30_000]);
+            }
+        }
+        _ => {}
+    });
+    let peer = rig.client();
+    peer.capacity(10);
+    for _ in 0..10 {
+        rig.pass(SECOND);
+    }
+    assert_eq!(rig.closes(), ["slow_consumer"]);
+}
+
+#[test]
 fn a_loop_that_was_held_up_does_not_time_out_those_whose_bytes_wait() {
     let mut rig = idle_rig();
     let peer = rig.client();
