@@ -58,11 +58,6 @@ fn run<C: ByteCodec + 'static>(options: &Options, codec: C) -> Result<ExitCode, 
     let mut limits = Limits::default();
     // All addresses together have the whole time.
     limits.dial_timeout = options.timeout / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
-    // Both marks are a server's. Who talks first and listens later has to go on reading while its own words wait: two ends
-    // that each stop until the other reads never move again. What may wait here is bounded by `QUEUED_MAX`.
-    limits.high_mark = usize::MAX;
-    limits.write_limit = usize::MAX;
-
     let client = Client {
         address: options.address.clone(),
         untried: addresses.into_iter(),
@@ -84,15 +79,12 @@ fn run<C: ByteCodec + 'static>(options: &Options, codec: C) -> Result<ExitCode, 
     Ok(reactor.into_handler().outcome.map_or_else(failure, |()| ExitCode::SUCCESS))
 }
 
-/// So many bytes may wait for the peer before more input is read.
-const QUEUED_MAX: usize = 1024 * 1024;
-/// How often it is looked whether they still do.
+/// The shortest time after which it is looked again whether all is quiet.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 // The keys of the timers.
 const PRINT: u64 = 0;
-const LOOK: u64 = 1;
-const WAITED: u64 = 2;
+const WAITED: u64 = 1;
 
 struct Client<C> {
     /// As the user has written it.
@@ -151,11 +143,14 @@ impl<C: ByteCodec + 'static> Handler for Client<C> {
         }
     }
 
+    fn on_writable(&mut self, cx: &mut Context<Self>, _: ConnId) {
+        self.let_reader_go_on(cx);
+    }
+
     fn on_timer(&mut self, cx: &mut Context<Self>, timer: Timer) {
         match timer.key {
             // All that one turn brings is printed at once.
             PRINT => self.print(cx),
-            LOOK => self.let_reader_go_on(cx),
             _ => self.end_if_quiet(cx),
         }
     }
@@ -205,11 +200,12 @@ impl<C: ByteCodec + 'static> Client<C> {
         self.let_reader_go_on(cx);
     }
 
-    /// Lets the reading thread read on, unless too much waits: then it is looked again a little later.
+    /// Lets the reading thread read on, unless too much waits: then `on_writable` does.
     fn let_reader_go_on(&mut self, cx: &mut Context<Self>) {
-        if self.queued(cx) > QUEUED_MAX {
-            cx.after(LOOK_EVERY, LOOK);
-        } else if let Some(input) = &self.input {
+        if self.queued(cx) > cx.limits().high_mark {
+            return;
+        }
+        if let Some(input) = &self.input {
             // It may have ended by itself.
             let _ = input.send(());
         }

@@ -91,8 +91,7 @@ fn measure<C: ByteCodec + Send + 'static>(options: &Options, codec: C) -> Result
     let mut limits = Limits::default();
     limits.connections_max = options.connections as usize;
     limits.dial_timeout = options.timeout;
-    // A generator reads whatever it has to send: to stop doing so would stop the server, and that would stop us.
-    limits.high_mark = usize::MAX;
+    // A pipeline is as long as the user says, whatever waits already.
     limits.write_limit = usize::MAX;
     let probe = Probe::new(options.clone(), codec, addresses);
     let mut reactor = Reactor::<Probe<C>>::builder().limits(limits).build(probe)?;
