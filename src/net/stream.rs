@@ -49,11 +49,15 @@ impl Stream {
         };
         match answer {
             Ok(peer) => match self.local_address() {
-                // A connect to a dead port of one's own machine can meet itself, and would hold the port for ever.
-                Ok(local) if local == peer => Dialed::Failed(io::Error::new(
-                    io::ErrorKind::ConnectionRefused,
-                    "connected to itself: nobody listens there",
-                )),
+                // A connect to a dead port of one's own machine can meet itself, and would hold the port for ever; closed
+                // in order, it would still hold it in TIME_WAIT.
+                Ok(local) if local == peer => {
+                    self.reset_on_close();
+                    Dialed::Failed(io::Error::new(
+                        io::ErrorKind::ConnectionRefused,
+                        "connected to itself: nobody listens there",
+                    ))
+                }
                 Ok(_) => Dialed::Open,
                 Err(error) => Dialed::Failed(error),
             },
