@@ -79,8 +79,9 @@ pub struct Context<H: Handler> {
     pub(super) detaching: Vec<ConnId>,
     /// Lingering sockets, oldest first.
     pub(super) lingerers: VecDeque<ConnId>,
-    /// More events may wait, or work is left over: inactivity is not judged.
-    pub(super) backlogged: bool,
+    /// The last batch of events was full, so that more may wait: inactivity is not judged. The poller's descriptor may not
+    /// tell of them again, so that the next turn does not wait either.
+    pub(super) batch_was_full: bool,
     pub(super) trim_armed: bool,
     pub(super) memory: Memory,
     pub(super) drain: Drain,
@@ -136,7 +137,7 @@ impl<H: Handler> Context<H> {
             dials_failed: Vec::new(),
             detaching: Vec::new(),
             lingerers: VecDeque::new(),
-            backlogged: false,
+            batch_was_full: false,
             trim_armed: false,
             memory: Memory::default(),
             drain: Drain::default(),
@@ -353,6 +354,7 @@ impl<H: Handler> Context<H> {
             && self.dials_failed.is_empty()
             && self.detaching.is_empty()
             && self.listeners_due.is_empty())
+            || self.batch_was_full
             || self.drain.is_due()
             || self.queue.is_due()
     }

@@ -231,7 +231,7 @@ impl<H: Handler> Reactor<H> {
                 Source::Commands => {}
             }
         }
-        self.cx.backlogged = ready.len() >= self.cx.limits.events;
+        self.cx.batch_was_full = ready.len() >= self.cx.limits.events;
         self.ready = ready;
         listeners.append(&mut self.cx.listeners_due);
         self.accept_due(&mut listeners);

@@ -117,7 +117,7 @@ impl<H: Handler> Context<H> {
     fn idle_due(&mut self, conn: ConnId, key: TimerKey) {
         let Some(idle) = self.limits.idle_timeout else { return };
         let now = self.now;
-        let backlogged = self.backlogged;
+        let more = self.batch_was_full;
         let Some(live) = self.table.get_mut(conn) else { return };
         let ours = (live.halts.contains(Halt::Handler) || live.owed > 0) && live.outbox.is_empty();
         let unread = live.readable || live.scheduled;
@@ -126,7 +126,7 @@ impl<H: Handler> Context<H> {
             deadline(now, idle)
         } else if until > now {
             until
-        } else if backlogged || unread {
+        } else if more || unread {
             now
         } else {
             live.watch = None;

@@ -1,0 +1,167 @@
+//! A server without descriptors to spare (Linux): it neither spins nor dies, and serves those who wait as others leave.
+//!
+//! The server is this test's own program, started again with a low limit.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "what a test's helper cannot do has failed the test")]
+
+#[path = "common/reactor.rs"]
+mod common;
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use common::*;
+use mainspring::Reactor;
+use mainspring::codec::LengthPrefixed;
+
+const IS_SERVER: &str = "MAINSPRING_TEST_IS_SERVER";
+const DESCRIPTORS: usize = 40;
+const CLIENTS: usize = 60;
+
+/// Not a test of its own: the server, when the program was started as one. It ends with its standard input.
+#[test]
+fn server() {
+    if std::env::var_os(IS_SERVER).is_none() {
+        return;
+    }
+    let mut reactor = Reactor::new(Tester::new(echo).0).unwrap();
+    let listening = reactor.listen("127.0.0.1:0", LengthPrefixed::default()).unwrap();
+    println!("\nlistening {listening}");
+    let handle = reactor.handle();
+    thread::spawn(move || {
+        drop(std::io::stdin().read_to_end(&mut Vec::new()));
+        handle.shutdown();
+        handle.shutdown();
+    });
+    reactor.run().unwrap();
+    let stats = reactor.stats();
+    println!("\nended {} {} {}", stats.accept_errors, stats.accepted, stats.closed);
+}
+
+struct Starved {
+    address: SocketAddr,
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+}
+
+impl Starved {
+    fn start() -> Starved {
+        let mut child = Command::new("sh")
+            .args(["-c", &format!("ulimit -n {DESCRIPTORS}; exec \"$0\" --exact server --nocapture")])
+            .arg(std::env::current_exe().unwrap())
+            .env(IS_SERVER, "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let input = child.stdin.take();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let address = line_with(&mut output, "listening ").parse().unwrap();
+        Starved { address, child, input, output }
+    }
+
+    /// Time on a processor so far, in hundredths of a second.
+    fn ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let (_, behind_name) = stat.rsplit_once(')').unwrap();
+        let fields: Vec<_> = behind_name.split_whitespace().collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    }
+
+    /// Ends it, and answers how many errors accept has had, how many clients came, and how many of those have gone.
+    fn stop(&mut self) -> Vec<u64> {
+        drop(self.input.take());
+        let ended = line_with(&mut self.output, "ended ");
+        assert!(self.child.wait().unwrap().success());
+        ended.split_whitespace().map(|number| number.parse().unwrap()).collect()
+    }
+}
+
+impl Drop for Starved {
+    fn drop(&mut self) {
+        // It has ended already, unless the test has failed.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn line_with(output: &mut BufReader<ChildStdout>, start: &str) -> String {
+    let mut lines = output.lines().map(|line| line.unwrap());
+    let line = lines.find_map(|line| line.strip_prefix(start).map(str::to_owned));
+    line.unwrap_or_else(|| panic!("no line with {start:?}"))
+}
+
+/// Splits off the clients whose answer has come.
+fn take_answered(waiting: &mut Vec<TcpStream>) -> Vec<TcpStream> {
+    let has_answer = |client: &TcpStream| match client.peek(&mut [0]) {
+        Ok(0) => panic!("it was turned away"),
+        Ok(_) => true,
+        Err(error) if error.kind() == ErrorKind::WouldBlock => false,
+        Err(error) => panic!("{error}"),
+    };
+    let answered;
+    (answered, *waiting) = waiting.drain(..).partition(has_answer);
+    answered.iter().for_each(|client| client.set_nonblocking(false).unwrap());
+    answered
+}
+
+#[test]
+fn a_server_without_descriptors_rests_and_recovers() {
+    // nodejs/node#45242, joyent/libuv#690 and many others: a whole core, for as long as it lasts.
+    let mut server = Starved::start();
+    let mut waiting: Vec<_> = (0..CLIENTS).map(|_| connect(server.address)).collect();
+    for (n, client) in waiting.iter().enumerate() {
+        (&*client).write_all(&frame(&pattern(n, 10))).unwrap();
+        client.set_nonblocking(true).unwrap();
+    }
+    let mut served = Vec::new();
+    wait_for("the first clients to be served", || {
+        served.extend(take_answered(&mut waiting));
+        (served.len() > DESCRIPTORS / 2).then_some(())
+    });
+    thread::park_timeout(Duration::from_millis(200));
+    served.extend(take_answered(&mut waiting));
+    let first = served.len();
+    assert!(first < DESCRIPTORS && waiting.len() > CLIENTS - DESCRIPTORS, "{first} served");
+
+    // A second of hunger, in which those inside are served as ever.
+    let (begin, ticks) = (now(), server.ticks());
+    while now() - begin < Duration::from_secs(1) {
+        thread::park_timeout(Duration::from_millis(100));
+        expect_frame_once(&mut served);
+    }
+    let ticks = server.ticks() - ticks;
+    assert!(ticks < 20, "{ticks} hundredths of a second on a processor, in one");
+    assert!(take_answered(&mut waiting).is_empty(), "there was no room for more");
+
+    // As some leave, others come in; in the end all have been served.
+    while !waiting.is_empty() {
+        served.drain(..served.len().min(10));
+        let before = waiting.len();
+        wait_for("those who waited", || {
+            served.extend(take_answered(&mut waiting));
+            (waiting.len() < before).then_some(())
+        });
+    }
+    served.drain(..served.len() / 2);
+    let fresh = connect(server.address);
+    expect_echo(&fresh, b"as if nothing had been");
+    drop((served, fresh));
+    let [accept_errors, accepted, closed] = server.stop()[..] else { panic!("three numbers") };
+    assert!(accept_errors > 0, "or this shows nothing");
+    assert!(accept_errors < 200, "{accept_errors} tries");
+    assert_eq!((accepted, closed), (CLIENTS as u64 + 1, CLIENTS as u64 + 1));
+}
+
+/// The oldest one inside asks once more, its first answer still unread.
+fn expect_frame_once(served: &mut [TcpStream]) {
+    let Some(client) = served.first() else { return };
+    (&*client).write_all(&frame(b"still here")).unwrap();
+    while read_frame(client) != b"still here" {}
+    served.rotate_left(1);
+}
