@@ -53,6 +53,16 @@ pub struct Limits {
     /// No byte either way for so long closes a connection. Defaults to none, because only the protocol knows how long a
     /// silence may be.
     pub idle_timeout: Option<Duration>,
+    /// No whole message within so long after a connection was opened closes it. Defaults to none, because in some protocols
+    /// the server speaks first.
+    pub first_message_timeout: Option<Duration>,
+    /// A frame that is not whole so long after its first byte closes its connection, however many bytes have come since: a
+    /// peer that drips is not idle. Stands still while it is not read. Defaults to none, because a long frame on a slow line
+    /// may take any time.
+    pub frame_timeout: Option<Duration>,
+    /// An outbox of which the kernel has taken nothing for so long closes its connection. Defaults to 10 minutes, because a
+    /// peer that vanished while it was not read would stay for ever, and TCP itself gives up after about a quarter of an hour.
+    pub write_timeout: Option<Duration>,
     /// A dial without an answer ends after this. Defaults to 10 s, because the system's own limit is minutes.
     pub dial_timeout: Duration,
     /// A connection on its way to the end, whose peer has taken nothing of what is queued for so long, is cut. Defaults to
@@ -92,6 +102,9 @@ impl Default for Limits {
             write_limit: 16 * 1024 * 1024,
             memory_limit: 1024 * 1024 * 1024,
             idle_timeout: None,
+            first_message_timeout: None,
+            frame_timeout: None,
+            write_timeout: Some(Duration::from_secs(600)),
             dial_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(30),
             linger_timeout: Duration::from_secs(1),
@@ -140,8 +153,16 @@ impl Limits {
         if self.connections_max >= 1 << 30 {
             return Err(Error::Config("connections_max is above a thousand million"));
         }
-        if self.idle_timeout == Some(Duration::ZERO) {
-            return Err(Error::Config("idle_timeout is zero: every connection would be closed at once"));
+        let timeouts = [
+            (self.idle_timeout, "idle_timeout is zero: every connection would be closed at once"),
+            (self.first_message_timeout, "first_message_timeout is zero: nobody could be so fast"),
+            (self.frame_timeout, "frame_timeout is zero: no frame could come in pieces"),
+            (self.write_timeout, "write_timeout is zero: nothing could wait"),
+        ];
+        for (timeout, what) in timeouts {
+            if timeout == Some(Duration::ZERO) {
+                return Err(Error::Config(what));
+            }
         }
         Ok(())
     }

@@ -22,6 +22,12 @@ pub enum CloseReason {
     Aborted,
     /// No byte came or went for the idle timeout.
     IdleTimeout,
+    /// No whole message came in time after it was opened.
+    FirstMessageTimeout,
+    /// A frame was begun and not finished in time.
+    FrameTimeout,
+    /// The peer took nothing of what waited for it for too long.
+    WriteTimeout,
     /// It did not take what others sent to it, and more than the write limit was waiting.
     SlowConsumer,
     /// All connections together held more than the memory limit, nothing moved, and this one held the most.
@@ -40,7 +46,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// How many kinds there are.
-    pub(crate) const KINDS: usize = 12;
+    pub(crate) const KINDS: usize = 15;
 
     /// The names of all kinds, in the order of [`kind`](CloseReason::kind).
     pub(crate) const NAMES: [&'static str; CloseReason::KINDS] = [
@@ -56,6 +62,9 @@ impl CloseReason {
         "io_error",
         "shutdown",
         "detached",
+        "first_message_timeout",
+        "frame_timeout",
+        "write_timeout",
     ];
 
     /// The kind's place in the counters.
@@ -73,6 +82,9 @@ impl CloseReason {
             CloseReason::Io(_) => 9,
             CloseReason::Shutdown => 10,
             CloseReason::Detached => 11,
+            CloseReason::FirstMessageTimeout => 12,
+            CloseReason::FrameTimeout => 13,
+            CloseReason::WriteTimeout => 14,
         }
     }
 
@@ -116,6 +128,9 @@ impl fmt::Display for CloseReason {
             CloseReason::Local => f.write_str("closed by the handler"),
             CloseReason::Aborted => f.write_str("aborted by the handler"),
             CloseReason::IdleTimeout => f.write_str("idle for too long"),
+            CloseReason::FirstMessageTimeout => f.write_str("said nothing in time"),
+            CloseReason::FrameTimeout => f.write_str("did not finish a frame in time"),
+            CloseReason::WriteTimeout => f.write_str("took nothing of what was sent for too long"),
             CloseReason::SlowConsumer => f.write_str("did not take what was sent to it"),
             CloseReason::MemoryLimit => f.write_str("the largest holder of too much memory"),
             CloseReason::FrameTooLong(error) | CloseReason::BadFrame(error) => error.fmt(f),

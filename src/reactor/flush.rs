@@ -33,7 +33,13 @@ impl<H: Handler> Context<H> {
         live.dirty = false;
         if live.writable && !live.outbox.is_empty() && live.phase >= Phase::Open {
             match live.write(pool, stats, *now, limits.write_bytes_per_turn) {
-                Wrote::Done => {}
+                Wrote::Done if live.outbox.is_empty() => {}
+                Wrote::Done => {
+                    if !live.waits {
+                        (live.waits, live.moved) = (true, *now);
+                        self.arm_deadlines(conn);
+                    }
+                }
                 Wrote::Spent => {
                     live.dirty = true;
                     self.dirty.push(conn);
@@ -41,6 +47,8 @@ impl<H: Handler> Context<H> {
                 Wrote::Failed(reason) => return self.end(conn, reason),
             }
         }
+        let Some(live) = self.table.get_mut(conn) else { return };
+        live.waits &= !live.outbox.is_empty();
         if live.phase != Phase::Open || live.above_mark || live.held() != live.counted {
             self.settle(conn);
         }
@@ -83,7 +91,7 @@ impl<C: Codec, S: Default> Live<C, S> {
             };
             match written {
                 Written::Some { n, full } => {
-                    self.active = now;
+                    (self.active, self.moved) = (now, now);
                     self.spoke = true;
                     stats.bytes_out += n as u64;
                     stats.frames_out += self.outbox.advance(n, pool);

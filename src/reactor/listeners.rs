@@ -292,6 +292,7 @@ impl<H: Handler> Reactor<H> {
             return;
         }
         live.phase = Phase::Open;
+        (live.opened, live.active) = (self.cx.now, self.cx.now);
         let free = live.halts.lift(Halt::Phase);
         let unfinished = live.is_unfinished();
         let waiting = !live.outbox.is_empty();
@@ -303,9 +304,7 @@ impl<H: Handler> Reactor<H> {
         }
         self.cx.end_series();
         self.cx.table.opened(conn);
-        if let Some(idle) = self.cx.limits.idle_timeout {
-            self.cx.watch(conn, idle, Deadline::Idle(conn));
-        }
+        self.cx.arm_deadlines(conn);
         self.cx.current = Some(conn);
         self.handler.on_open(&mut self.cx, conn);
         self.cx.current = None;

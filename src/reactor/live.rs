@@ -83,6 +83,18 @@ pub(super) struct Live<C, S> {
     pub(super) discarded: u64,
     /// The kernel has taken something from us.
     pub(super) spoke: bool,
+    /// A write has left something that waits for the peer.
+    pub(super) waits: bool,
+    /// A whole message has come from it.
+    pub(super) heard: bool,
+    /// When it was opened.
+    pub(super) opened: Instant,
+    /// When the first byte came of the frame that is not whole yet.
+    pub(super) frame_since: Instant,
+    /// Where in the stream that frame begins.
+    pub(super) frame_at: u64,
+    /// When the kernel last took something of what waits.
+    pub(super) moved: Instant,
     /// When a byte last came or went.
     pub(super) active: Instant,
     /// The one deadline of its phase: dial, idle or close.
@@ -134,6 +146,12 @@ impl<C: Codec, S: Default> Live<C, S> {
             outbox: WriteQueue::default(),
             discarded: 0,
             spoke: false,
+            waits: false,
+            heard: false,
+            opened: now,
+            frame_since: now,
+            frame_at: u64::MAX,
+            moved: now,
             active: now,
             watch: None,
             reason: None,
@@ -177,6 +195,17 @@ impl<C: Codec, S: Default> Live<C, S> {
     /// Its socket was asked for, and leaves at the end of the turn.
     pub(super) fn is_detaching(&self) -> bool {
         self.phase == Phase::Open && self.halts.contains(Halt::Phase)
+    }
+
+    /// What is held begins a frame that is not whole. Returns whether it has just begun.
+    #[inline]
+    pub(super) fn note_frame(&mut self, now: Instant) -> bool {
+        let begins = self.inbox.offset();
+        if self.frame_at == begins {
+            return false;
+        }
+        (self.frame_at, self.frame_since) = (begins, now);
+        true
     }
 
     /// What it holds, by capacity.

@@ -8,6 +8,7 @@ mod builder;
 mod close;
 mod commands;
 mod context;
+mod deadlines;
 mod dial;
 mod flush;
 mod groups;

@@ -41,8 +41,15 @@ impl<H: Handler> Reactor<H> {
         self.cx.current = Some(conn);
         self.read_and_deliver(conn, &mut shared, &mut budget);
         self.cx.current = None;
-        self.cx.stats.frames_in += (self.cx.limits.messages_per_turn - budget.messages) as u64;
+        let delivered = self.cx.limits.messages_per_turn - budget.messages;
+        self.cx.stats.frames_in += delivered as u64;
         self.cx.read_buffer = shared;
+        if let Some(live) = self.cx.table.get_mut(conn) {
+            live.heard |= delivered > 0;
+            if !live.inbox.is_empty() && live.note_frame(self.cx.now) {
+                self.cx.arm_deadlines(conn);
+            }
+        }
         self.cx.flush(conn);
     }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::live::Phase;
 use super::{Context, Reactor};
-use crate::connection::{CloseReason, Halt};
+use crate::connection::CloseReason;
 use crate::error::DialError;
 use crate::handler::{Handler, Timer};
 use crate::id::{ConnId, ListenerId, TimerId};
@@ -19,7 +19,7 @@ const TRIM_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Deadline {
     User { key: u64, conn: Option<ConnId>, period: Option<Duration> },
-    Idle(ConnId),
+    Open(ConnId),
     Dial(ConnId),
     Close(ConnId),
     Linger(ConnId),
@@ -112,31 +112,6 @@ impl<H: Handler> Context<H> {
         }
     }
 
-    /// An idle deadline has come. It was set when something last looked, not at each byte: so it looks, and sets itself
-    /// anew. It stands still while it is we who do not read.
-    fn idle_due(&mut self, conn: ConnId, key: TimerKey) {
-        let Some(idle) = self.limits.idle_timeout else { return };
-        let now = self.now;
-        let more = self.batch_was_full;
-        let Some(live) = self.table.get_mut(conn) else { return };
-        let ours = (live.halts.contains(Halt::Handler) || live.owed > 0) && live.outbox.is_empty();
-        let unread = live.readable || live.scheduled;
-        let until = deadline(live.active, idle);
-        let next = if ours {
-            deadline(now, idle)
-        } else if until > now {
-            until
-        } else if more || unread {
-            now
-        } else {
-            live.watch = None;
-            self.timers.cancel(key);
-            self.end(conn, CloseReason::IdleTimeout);
-            return;
-        };
-        self.timers.reset(key, next);
-    }
-
     /// Whether a connection on its way to the end still gets there: its peer takes what is queued, or nothing is and it waits
     /// for an answer. Its deadline is moved then.
     fn still_moves(&mut self, conn: ConnId, key: TimerKey) -> bool {
@@ -163,10 +138,6 @@ impl<H: Handler> Reactor<H> {
         let now = self.cx.now;
         while let Some((key, due)) = self.cx.timers.due(now, mark) {
             let Some(what) = self.cx.timers.get_mut(key).copied() else { break };
-            if let Deadline::Idle(conn) = what {
-                self.cx.idle_due(conn, key);
-                continue;
-            }
             match what {
                 Deadline::User { key: user, conn, period } => self.fire(key, due, user, conn, period),
                 Deadline::Accept(listener) => {
@@ -200,7 +171,7 @@ impl<H: Handler> Reactor<H> {
                         self.cx.end(conn, reason);
                     }
                 }
-                Deadline::Idle(_) => {}
+                Deadline::Open(conn) => self.cx.open_due(conn, key),
             }
         }
     }

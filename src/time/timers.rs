@@ -66,6 +66,12 @@ impl<T> Timers<T> {
         TimerKey { slot, generation: self.generation }
     }
 
+    /// When a timer is due.
+    pub(crate) fn deadline(&self, key: TimerKey) -> Option<Instant> {
+        let entry = self.entries.get(key.slot as usize)?;
+        (entry.generation == key.generation).then_some(entry.deadline)
+    }
+
     pub(crate) fn get_mut(&mut self, key: TimerKey) -> Option<&mut T> {
         let entry = self.entries.get_mut(key.slot as usize)?;
         (entry.generation == key.generation).then_some(&mut entry.what)

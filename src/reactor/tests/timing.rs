@@ -246,6 +246,80 @@ fn time_that_passed_between_turns_does_not_make_a_timer_early() {
 }
 
 #[test]
+fn a_frame_has_to_be_finished_in_time_however_it_drips() {
+    // SpigotMC/BungeeCord#3066: bytes kept a half frame alive.
+    let mut limits = Limits::default();
+    limits.frame_timeout = Some(SECOND * 10);
+    let mut rig = rig_with(limits, echo);
+    let (drip, steady) = (rig.client(), rig.client());
+    let wire = frame(&[1; 100]);
+    steady.send(&wire[..50]);
+    for second in 0..=10 {
+        drip.send(&wire[second..=second]);
+        rig.pass(SECOND);
+        // Each frame of this one is finished in time, and the next begun at once.
+        steady.send(&wire[50..]);
+        steady.send(&wire[..50]);
+    }
+    assert_eq!(rig.closes(), ["frame_timeout"]);
+    assert!(drip.sees_end() && !steady.sees_end());
+    rig.pass(SECOND * 10);
+    assert_eq!(rig.closes(), ["frame_timeout"]);
+}
+
+#[test]
+fn the_first_message_has_to_come_in_time() {
+    let mut limits = Limits::default();
+    limits.first_message_timeout = Some(SECOND * 5);
+    let mut rig = rig_with(limits, echo);
+    let (silent, drip, speaks) = (rig.client(), rig.client(), rig.client());
+    speaks.send(&frame(b"hello"));
+    for byte in frame(b"too slow").into_iter().take(5) {
+        drip.send(&[byte]);
+        rig.pass(SECOND);
+    }
+    assert_eq!(rig.closes(), ["first_message_timeout", "first_message_timeout"]);
+    assert!(silent.sees_end() && drip.sees_end() && !speaks.sees_end());
+    rig.pass(SECOND * 100);
+    assert!(!speaks.sees_end());
+}
+
+#[test]
+fn an_outbox_has_to_move() {
+    let mut limits = Limits::default();
+    limits.write_timeout = Some(SECOND * 5);
+    let mut rig = rig_with(limits, echo);
+    let (stuck, slow, quick) = (rig.client(), rig.client(), rig.client());
+    for peer in [&stuck, &slow] {
+        peer.capacity(100);
+        peer.send(&frame(&[1; 2_000]));
+    }
+    quick.send(&frame(b"hi"));
+    for _ in 0..20 {
+        rig.pass(SECOND * 4);
+        slow.take();
+        rig.settle();
+    }
+    assert_eq!(rig.closes(), ["write_timeout"]);
+    assert_eq!(stuck.dropped(), Some(crate::net::mem::Dropped::ByReset));
+    assert_eq!(rig.stats().open, 2);
+}
+
+#[test]
+fn a_peer_that_vanished_while_it_was_not_read_does_not_stay_for_ever() {
+    // netty/netty PR #5098: by default, without a line from the user.
+    let mut rig = echo_rig(Limits::default());
+    let peer = rig.client();
+    peer.capacity(100);
+    peer.send(&frame(&[1; 2_000]));
+    rig.settle();
+    rig.pass(Duration::from_secs(599));
+    assert_eq!(rig.stats().open, 1);
+    rig.pass(Duration::from_secs(1));
+    assert_eq!(rig.closes(), ["write_timeout"]);
+}
+
+#[test]
 fn what_a_timer_sends_is_held_to_the_write_limit() {
     let mut limits = Limits::default();
     limits.write_limit = 100_000;
