@@ -263,6 +263,7 @@ fn a_frame_has_to_be_finished_in_time_however_it_drips() {
     }
     assert_eq!(rig.closes(), ["frame_timeout"]);
     assert!(drip.sees_end() && !steady.sees_end());
+    rig.settle();
     rig.pass(SECOND * 10);
     assert_eq!(rig.closes(), ["frame_timeout"]);
 }
