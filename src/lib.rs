@@ -170,7 +170,9 @@
 //! [`Limits`] has every bound, its default and the reason for it. Two of them do most of the work. A connection whose own
 //! replies pile up above [`high_mark`](Limits::high_mark) is not read until they have gone, so that a client that sends and
 //! never reads slows down itself alone. What *others* send to a connection is held to
-//! [`write_limit`](Limits::write_limit): a consumer that is too slow is closed, and the sender is told.
+//! [`write_limit`](Limits::write_limit): a consumer that is too slow is closed, and the sender is told. Beside them
+//! [`memory_limit`](Limits::memory_limit) bounds what all connections hold together, and deadlines end those that are idle,
+//! drip, or take nothing.
 //! [`send`](Context::send) answers what became of a message; one that does not care may ignore it.
 //!
 //! # In a loop of your own
