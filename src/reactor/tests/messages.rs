@@ -89,12 +89,8 @@ fn the_end_inside_a_frame_says_so() {
     for (bytes, expected) in
         [(&b"\0\0\0\x02hi"[..], false), (b"\0\0\0\x02h", true), (b"\0\0", true), (b"", false)]
     {
-        let world = World::new();
-        let cx = Context::new(Poller::Mem(world.clone()), Limits::default(), SocketOptions::default());
-        let mut reactor = Reactor::with_context(Looks(truncated.clone()), cx);
-        let listener = world.listener();
-        let address = listener.local_address().unwrap();
-        reactor.context().add_listener(Ok(listener), address, LengthPrefixed::default()).unwrap();
+        let (world, mut reactor) =
+            world_with(Looks(truncated.clone()), Limits::default(), LengthPrefixed::default());
         let peer = world.connect(0);
         peer.send(bytes);
         peer.shut_down_writing();
@@ -144,12 +140,7 @@ fn a_long_line_is_not_read_byte_by_byte() {
             self.0 = message.len();
         }
     }
-    let world = World::new();
-    let cx = Context::new(Poller::Mem(world.clone()), Limits::default(), SocketOptions::default());
-    let mut reactor = Reactor::with_context(Longest(0), cx);
-    let listener = world.listener();
-    let address = listener.local_address().unwrap();
-    reactor.context().add_listener(Ok(listener), address, Lines::default()).unwrap();
+    let (world, mut reactor) = world_with(Longest(0), Limits::default(), Lines::default());
     let peer = world.connect(0);
     for _ in 0..200 {
         peer.send(&[b'x'; 1_000]);
@@ -234,12 +225,7 @@ fn a_last_line_without_its_end_is_delivered() {
             cx.send(from, message);
         }
     }
-    let world = World::new();
-    let cx = Context::new(Poller::Mem(world.clone()), Limits::default(), SocketOptions::default());
-    let mut reactor = Reactor::with_context(Collects(Vec::new()), cx);
-    let listener = world.listener();
-    let address = listener.local_address().unwrap();
-    reactor.context().add_listener(Ok(listener), address, Lines::default()).unwrap();
+    let (world, mut reactor) = world_with(Collects(Vec::new()), Limits::default(), Lines::default());
     let peer = world.connect(0);
     peer.send(b"first\r\nlast");
     peer.shut_down_writing();

@@ -131,12 +131,22 @@ pub(super) fn echo(cx: &mut Context<Recorder>, event: &Event) {
     }
 }
 
+/// Any handler in a world of its own, with listener number 0.
+pub(super) fn world_with<H: Handler>(handler: H, limits: Limits, codec: H::Codec) -> (World, Reactor<H>) {
+    limits.check().unwrap();
+    let world = World::new();
+    let cx = Context::new(Poller::Mem(world.clone()), limits, SocketOptions::default());
+    let mut reactor = Reactor::with_context(handler, cx);
+    let listener = world.listener();
+    let address = listener.local_address().unwrap();
+    reactor.context().add_listener(Ok(listener), address, codec).unwrap();
+    (world, reactor)
+}
+
 pub(super) fn rig_with(
     limits: Limits,
     script: impl FnMut(&mut Context<Recorder>, &Event) + Send + 'static,
 ) -> Rig {
-    limits.check().unwrap();
-    let world = World::new();
     let recorder = Recorder {
         events: Vec::new(),
         script: Box::new(script),
@@ -145,10 +155,8 @@ pub(super) fn rig_with(
         inside: false,
         alive: HashMap::new(),
     };
-    let cx = Context::new(Poller::Mem(world.clone()), limits, SocketOptions::default());
-    let mut rig = Rig { reactor: Reactor::with_context(recorder, cx), world };
-    rig.listen();
-    rig
+    let (world, reactor) = world_with(recorder, limits, LengthPrefixed::default());
+    Rig { world, reactor }
 }
 
 impl Rig {

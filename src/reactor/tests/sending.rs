@@ -131,14 +131,9 @@ impl Handler for Speaker {
 #[test]
 fn a_broadcast_to_500_encodes_once() {
     for (same, len, expected) in [(true, 100, 1), (true, 100_000, 1), (false, 100, 500)] {
-        let world = World::new();
-        let cx = Context::new(Poller::Mem(world.clone()), Limits::default(), SocketOptions::default());
-        let mut reactor = Reactor::with_context(Speaker, cx);
-        let listener = world.listener();
-        let address = listener.local_address().unwrap();
         let count = Arc::new(AtomicUsize::new(0));
         let codec = Counting(Arc::clone(&count), same);
-        reactor.context().add_listener(Ok(listener), address, codec).unwrap();
+        let (world, mut reactor) = world_with(Speaker, Limits::default(), codec);
         let peers: Vec<_> = (0..500).map(|_| world.connect(0)).collect();
         peers.iter().for_each(|peer| peer.capacity(1 << 20));
         for _ in 0..10 {
