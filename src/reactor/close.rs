@@ -1,6 +1,6 @@
 //! The end of a connection: the ways towards it, and the one exit.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use log::debug;
 
@@ -141,8 +141,8 @@ impl<H: Handler> Context<H> {
             return None;
         }
         let silent = matches!(reason, CloseReason::Shutdown | CloseReason::IdleTimeout);
-        let from = if silent { live.active } else { self.now };
-        let until = deadline(from, self.limits.linger_timeout);
+        let had = if silent { live.active.age(self.tick) } else { Duration::ZERO };
+        let until = deadline(self.now, self.limits.linger_timeout.saturating_sub(had));
         (until > self.now && (live.spoke || !silent)).then_some(until)
     }
 

@@ -26,7 +26,7 @@ use crate::id::{ConnId, ListenerId};
 use crate::limits::Limits;
 use crate::net::{Poller, SocketOptions};
 use crate::stats::Stats;
-use crate::time::Timers;
+use crate::time::{Tick, Timers};
 
 /// The reactor as its handler sees it: everything but the handler itself.
 ///
@@ -48,6 +48,9 @@ pub struct Context<H: Handler> {
     pub(super) limits: Limits,
     pub(super) stats: Stats,
     pub(super) now: Instant,
+    /// The same in ticks since `start`.
+    pub(super) tick: Tick,
+    start: Instant,
     /// The connection whose callback runs.
     pub(super) current: Option<ConnId>,
     pub(super) queue: Arc<Queue<H>>,
@@ -121,6 +124,8 @@ impl<H: Handler> Context<H> {
             pool: Pool::new(limits.spare_bytes),
             stats: Stats::default(),
             now,
+            tick: Tick::new(now, now),
+            start: now,
             current: None,
             queue: Arc::new(queue),
             commands: VecDeque::new(),
@@ -254,7 +259,7 @@ impl<H: Handler> Context<H> {
     pub fn resume(&mut self, conn: ConnId) -> bool {
         let Some(live) = self.table.get_mut(conn) else { return false };
         // Its silence was ours.
-        live.active = self.now;
+        live.active = self.tick;
         if live.halts.lift(Halt::Handler) {
             self.schedule(conn);
         }
@@ -289,7 +294,7 @@ impl<H: Handler> Context<H> {
     pub fn paid(&mut self, conn: ConnId) -> bool {
         let Some(live) = self.table.get_mut(conn) else { return false };
         live.owed = live.owed.saturating_sub(1);
-        live.active = self.now;
+        live.active = self.tick;
         // Flushing looks whether that was the last thing to wait for.
         self.mark_dirty(conn);
         true
@@ -333,6 +338,13 @@ impl<H: Handler> Context<H> {
     /// Whether a shutdown has begun or was asked for.
     pub fn is_shutting_down(&self) -> bool {
         self.drain.requests > 0
+    }
+
+    /// Takes the time.
+    #[inline]
+    pub(super) fn take_time(&mut self) {
+        self.now = self.poller.now();
+        self.tick = Tick::new(self.start, self.now);
     }
 
     /// Notes which thread takes the turns.

@@ -13,19 +13,19 @@ use crate::connection::{CloseReason, Halt};
 use crate::handler::Handler;
 use crate::id::ConnId;
 use crate::limits::Limits;
-use crate::time::{TimerKey, deadline};
+use crate::time::{Tick, TimerKey, deadline};
 
 impl<C: Codec, S: Default> Live<C, S> {
     /// The earliest deadline of an open connection, and why it would end.
     ///
     /// Those that judge the peer's input stand still while it is we who do not read, or who owe it an answer: they begin
     /// anew at `now`.
-    fn earliest(&self, limits: &Limits, now: Instant) -> Option<(Instant, CloseReason)> {
+    fn earliest(&self, limits: &Limits, now: Instant, tick: Tick) -> Option<(Instant, CloseReason)> {
         let stuck = !self.outbox.is_empty();
         let ours = (self.halts.contains(Halt::Handler) || self.owed > 0) && !stuck;
-        let from = |since: Instant| if ours { now } else { since };
-        let after = |since: Option<Instant>, within: Option<Duration>, reason: CloseReason| {
-            Some((deadline(since?, within?), reason))
+        let from = |since: Tick| if ours { tick } else { since };
+        let after = |since: Option<Tick>, within: Option<Duration>, reason: CloseReason| {
+            Some((deadline(now, within?.saturating_sub(since?.age(tick))), reason))
         };
         let reads = self.halts.is_empty();
         let first = (!self.heard).then_some(from(self.opened));
@@ -46,12 +46,12 @@ impl<H: Handler> Context<H> {
     /// Arms the timer of an open connection, when one of its deadlines has come into being that is earlier.
     #[inline]
     pub(super) fn arm_deadlines(&mut self, conn: ConnId) {
-        let Context { table, timers, limits, now, .. } = self;
+        let Context { table, timers, limits, now, tick, .. } = self;
         let Some(live) = table.get_mut(conn) else { return };
         if live.phase != Phase::Open {
             return;
         }
-        let Some((at, _)) = live.earliest(limits, *now) else { return };
+        let Some((at, _)) = live.earliest(limits, *now, *tick) else { return };
         match live.watch {
             None => live.watch = Some(timers.set(at, Deadline::Open(conn))),
             Some(key) => {
@@ -68,7 +68,7 @@ impl<H: Handler> Context<H> {
         let (now, more) = (self.now, self.batch_was_full);
         let Some(live) = self.table.get_mut(conn) else { return };
         let unread = live.halts.is_empty() && (live.readable || live.scheduled);
-        match live.earliest(&self.limits, now) {
+        match live.earliest(&self.limits, now, self.tick) {
             Some((at, _)) if at > now => drop(self.timers.reset(key, at)),
             Some(_) if more || unread => drop(self.timers.reset(key, now)),
             Some((_, reason)) => {

@@ -50,7 +50,7 @@ impl<H: Handler> Context<H> {
             return self.table.dead_id();
         }
         let address = address.into();
-        let now = self.now;
+        let now = self.tick;
         let (stream, early) = match Stream::dial(&address, options) {
             Ok(stream) => (stream, None),
             Err(error) => (Stream::Nothing, Some(DialError::Io(error))),
@@ -94,7 +94,7 @@ impl<H: Handler> Context<H> {
             return Err(Context::<H>::shutting_down_error());
         }
         let peer = stream.peer_address().map_err(Error::Adopt)?;
-        let live = Live::new(stream, peer, codec, Phase::Opening, self.now);
+        let live = Live::new(stream, peer, codec, Phase::Opening, self.tick);
         let conn = self.insert(live).map_err(Error::Adopt)?;
         self.opening.push(conn);
         Ok(conn)

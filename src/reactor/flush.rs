@@ -1,7 +1,6 @@
 //! Out of an outbox: the one place that writes what waits.
 
 use std::io::IoSlice;
-use std::time::Instant;
 
 use super::Context;
 use super::live::{Live, Phase};
@@ -12,6 +11,7 @@ use crate::handler::Handler;
 use crate::id::ConnId;
 use crate::net::{Written, send, send_vectored};
 use crate::stats::Stats;
+use crate::time::Tick;
 
 /// How a write came to its end.
 enum Wrote {
@@ -28,15 +28,15 @@ impl<H: Handler> Context<H> {
     #[inline]
     pub(super) fn flush(&mut self, conn: ConnId) {
         self.end_series();
-        let Context { table, pool, stats, now, limits, .. } = self;
+        let Context { table, pool, stats, tick, limits, .. } = self;
         let Some(live) = table.get_mut(conn) else { return };
         live.dirty = false;
         if live.writable && !live.outbox.is_empty() && live.phase >= Phase::Open {
-            match live.write(pool, stats, *now, limits.write_bytes_per_turn) {
+            match live.write(pool, stats, *tick, limits.write_bytes_per_turn) {
                 Wrote::Done if live.outbox.is_empty() => {}
                 Wrote::Done => {
                     if !live.waits {
-                        (live.waits, live.moved) = (true, *now);
+                        (live.waits, live.moved) = (true, *tick);
                         self.arm_deadlines(conn);
                     }
                 }
@@ -79,7 +79,7 @@ impl<H: Handler> Context<H> {
 }
 
 impl<C: Codec, S: Default> Live<C, S> {
-    fn write(&mut self, pool: &mut Pool, stats: &mut Stats, now: Instant, mut budget: usize) -> Wrote {
+    fn write(&mut self, pool: &mut Pool, stats: &mut Stats, now: Tick, mut budget: usize) -> Wrote {
         while !self.outbox.is_empty() {
             let written = match self.outbox.single() {
                 Some(bytes) => send(&mut self.stream, bytes),

@@ -270,7 +270,7 @@ impl<H: Handler> Reactor<H> {
             return;
         };
         let codec = entry.codec.clone();
-        let now = self.cx.now;
+        let now = self.cx.tick;
         let inserted = stream.and_then(|stream| {
             let mut live = Live::new(stream, peer, codec, Phase::Opening, now);
             live.listener = Some(listener);
@@ -292,7 +292,7 @@ impl<H: Handler> Reactor<H> {
             return;
         }
         live.phase = Phase::Open;
-        (live.opened, live.active) = (self.cx.now, self.cx.now);
+        (live.opened, live.active) = (self.cx.tick, self.cx.tick);
         let free = live.halts.lift(Halt::Phase);
         let unfinished = live.is_unfinished();
         let waiting = !live.outbox.is_empty();

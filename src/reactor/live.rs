@@ -1,14 +1,12 @@
 //! One connection with its socket: where it stands, and what is known of its two directions.
 
-use std::time::Instant;
-
 use crate::address::Address;
 use crate::buffer::WriteQueue;
 use crate::codec::Codec;
 use crate::connection::{CloseReason, Halt, Halts, Inbox};
 use crate::id::ListenerId;
 use crate::net::{Received, Stream};
-use crate::time::TimerKey;
+use crate::time::{Tick, TimerKey};
 
 /// Where a connection stands. Each step goes down this list, never up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,15 +86,15 @@ pub(super) struct Live<C, S> {
     /// A whole message has come from it.
     pub(super) heard: bool,
     /// When it was opened.
-    pub(super) opened: Instant,
+    pub(super) opened: Tick,
     /// When the first byte came of the frame that is not whole yet.
-    pub(super) frame_since: Instant,
+    pub(super) frame_since: Tick,
     /// Where in the stream that frame begins.
     pub(super) frame_at: u64,
     /// When the kernel last took something of what waits.
-    pub(super) moved: Instant,
+    pub(super) moved: Tick,
     /// When a byte last came or went.
-    pub(super) active: Instant,
+    pub(super) active: Tick,
     /// The one deadline of its phase: dial, idle or close.
     pub(super) watch: Option<TimerKey>,
     /// Why it is on its way to the end.
@@ -116,7 +114,7 @@ pub(super) struct Extras {
 }
 
 impl<C: Codec, S: Default> Live<C, S> {
-    pub(super) fn new(stream: Stream, peer: Address, codec: C, phase: Phase, now: Instant) -> Live<C, S> {
+    pub(super) fn new(stream: Stream, peer: Address, codec: C, phase: Phase, now: Tick) -> Live<C, S> {
         let mut halts = Halts::default();
         halts.set(Halt::Phase);
         Live {
@@ -199,7 +197,7 @@ impl<C: Codec, S: Default> Live<C, S> {
 
     /// What is held begins a frame that is not whole. Returns whether it has just begun.
     #[inline]
-    pub(super) fn note_frame(&mut self, now: Instant) -> bool {
+    pub(super) fn note_frame(&mut self, now: Tick) -> bool {
         let begins = self.inbox.offset();
         if self.frame_at == begins {
             return false;

@@ -149,7 +149,7 @@ impl<H: Handler> Reactor<H> {
     /// Everything that a handler may ask, for use between turns.
     pub fn context(&mut self) -> &mut Context<H> {
         // Time may have passed since the last turn.
-        self.cx.now = self.cx.poller.now();
+        self.cx.take_time();
         &mut self.cx
     }
 
@@ -203,7 +203,7 @@ impl<H: Handler> Reactor<H> {
     pub fn turn(&mut self, timeout: Option<Duration>) -> Result<Flow, Error> {
         self.cx.note_owner();
         if !mem::replace(&mut self.started, true) {
-            self.cx.now = self.cx.poller.now();
+            self.cx.take_time();
             self.handler.on_start(&mut self.cx);
         }
         let until = self.cx.next_timeout();
@@ -214,7 +214,7 @@ impl<H: Handler> Reactor<H> {
         let mut ready = mem::take(&mut self.ready);
         ready.clear();
         let waited = self.cx.poller.wait(timeout, &mut ready);
-        self.cx.now = self.cx.poller.now();
+        self.cx.take_time();
         self.cx.stats.turns += 1;
 
         // What is left over by this turn belongs to the next one.

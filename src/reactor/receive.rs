@@ -46,7 +46,7 @@ impl<H: Handler> Reactor<H> {
         self.cx.read_buffer = shared;
         if let Some(live) = self.cx.table.get_mut(conn) {
             live.heard |= delivered > 0;
-            if !live.inbox.is_empty() && live.note_frame(self.cx.now) {
+            if !live.inbox.is_empty() && live.note_frame(self.cx.tick) {
                 self.cx.arm_deadlines(conn);
             }
         }
@@ -91,7 +91,7 @@ impl<H: Handler> Reactor<H> {
 
     /// Reads into the buffer that all connections share, behind what little is held, and delivers from there.
     fn read_shared(&mut self, conn: ConnId, shared: &mut [u8], budget: &mut Budget) -> Stop {
-        let Context { table, pool, stats, now, .. } = &mut self.cx;
+        let Context { table, pool, stats, tick, .. } = &mut self.cx;
         let Some(live) = table.get_mut(conn) else { return Stop::Halted };
         let had = live.inbox.move_into(shared, pool);
         let to = shared.len().min(had + budget.bytes);
@@ -100,7 +100,7 @@ impl<H: Handler> Reactor<H> {
         live.note(&received);
         match received {
             Received::Some { n, .. } => {
-                live.active = *now;
+                live.active = *tick;
                 stats.bytes_in += n as u64;
                 budget.bytes -= n;
                 let end = had + n;
@@ -282,7 +282,7 @@ impl<H: Handler> Context<H> {
         match received {
             Received::Some { n, .. } => {
                 live.inbox.filled(n);
-                live.active = self.now;
+                live.active = self.tick;
                 self.stats.bytes_in += n as u64;
                 budget.bytes -= n;
             }

@@ -180,7 +180,7 @@ impl<H: Handler> Context<H> {
             count += 1;
             total += part.bytes().len();
         }
-        let now = self.now;
+        let now = self.tick;
         let Some(live) = self.table.get_mut(to) else { return 0 };
         match send_vectored(&mut live.stream, &slices[..count], total) {
             Written::Some { n, full } => {

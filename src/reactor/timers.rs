@@ -117,8 +117,8 @@ impl<H: Handler> Context<H> {
     fn still_moves(&mut self, conn: ConnId, key: TimerKey) -> bool {
         let within = self.limits.close_timeout;
         let Some(live) = self.table.get(conn) else { return false };
-        let from = if live.outbox.is_empty() { self.now } else { live.active };
-        let until = deadline(from, within);
+        let stood = if live.outbox.is_empty() { Duration::ZERO } else { live.active.age(self.tick) };
+        let until = deadline(self.now, within.saturating_sub(stood));
         until > self.now && self.timers.reset(key, until)
     }
 
