@@ -20,6 +20,9 @@ pub struct Limits {
     /// Connections, dialing and adopted ones included. Past it, new clients are accepted and closed at once, and counted as refused. Defaults to
     /// 100,000, because a connection costs some 400 bytes and that many are an everyday machine's measure.
     pub connections_max: usize,
+    /// Accepted connections from one source: an IPv4 address, or the /64 of an IPv6 one. Past it, new ones are closed at once,
+    /// and counted as refused. Defaults to none, because many clients may share an address behind a gateway or a proxy.
+    pub connections_per_source: Option<usize>,
     /// Connections taken from one listener in one turn. Defaults to 128, because a storm of clients must not delay the
     /// others by more than some hundred microseconds.
     pub accepts_per_turn: usize,
@@ -91,6 +94,7 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             connections_max: 100_000,
+            connections_per_source: None,
             accepts_per_turn: 128,
             messages_per_turn: 1_024,
             read_bytes_per_turn: 1024 * 1024,

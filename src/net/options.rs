@@ -65,6 +65,9 @@ pub struct ListenOptions {
     /// `SO_REUSEPORT`, where the system has it. Defaults to off, because with it a second server starts without a word and
     /// takes half of the connections.
     pub reuse_port: bool,
+    /// So many of this listener's connections may be open; past it, new ones are closed at once, and counted as refused.
+    /// Defaults to none, because [`Limits::connections_max`](crate::Limits::connections_max) bounds them all.
+    pub connections_max: Option<usize>,
     /// For an IPv6 address: take IPv4 connections too. Defaults to off, and is always set explicitly, because systems
     /// differ in what they do otherwise.
     pub dual_stack: bool,
@@ -78,6 +81,7 @@ impl Default for ListenOptions {
             backlog: 4096,
             reuse_address: true,
             reuse_port: false,
+            connections_max: None,
             dual_stack: false,
             socket: SocketOptions::default(),
         }

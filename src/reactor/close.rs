@@ -116,6 +116,7 @@ impl<H: Handler> Context<H> {
     /// Takes away what belongs to a connection that ends, before anyone is told.
     fn strip(&mut self, conn: ConnId) -> Option<H::Session> {
         self.end_series();
+        self.count_accepted(conn, false);
         self.table.no_longer_open(conn);
         let live = self.table.get_mut(conn)?;
         let session = live.session.take();

@@ -14,6 +14,7 @@ use super::log_gate::LogGate;
 use super::memory::Memory;
 use super::series::Series;
 use super::shutdown::Drain;
+use super::sources::Sources;
 use super::table::Table;
 use super::timers::Deadline;
 use crate::address::Address;
@@ -87,6 +88,8 @@ pub struct Context<H: Handler> {
     pub(super) batch_was_full: bool,
     pub(super) trim_armed: bool,
     pub(super) memory: Memory,
+    /// Where accepted connections come from; counted only when that is limited.
+    pub(super) sources: Sources,
     pub(super) drain: Drain,
     pub(super) gate: LogGate,
     pub(super) dial_options: SocketOptions,
@@ -145,6 +148,7 @@ impl<H: Handler> Context<H> {
             batch_was_full: false,
             trim_armed: false,
             memory: Memory::default(),
+            sources: Sources::default(),
             drain: Drain::default(),
             gate: LogGate::default(),
             dial_options,

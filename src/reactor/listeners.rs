@@ -44,6 +44,9 @@ pub(super) struct ListenerEntry<C> {
     generation: u32,
     listener: Listener,
     codec: C,
+    /// Its connections that are open, and the most that may be.
+    connections: usize,
+    connections_max: usize,
     /// It is on the list of those to be looked at in the next turn.
     due: bool,
     /// The machine had no descriptors or no memory: when to come back, and how long the next pause is.
@@ -73,7 +76,7 @@ impl<H: Handler> Context<H> {
     ) -> Result<Listening, Error> {
         let address = address.into();
         let listener = Listener::bind(&address, options);
-        self.add_listener(listener, address, codec)
+        self.add_listener(listener, address, codec, options.connections_max)
     }
 
     pub(super) fn add_listener(
@@ -81,6 +84,7 @@ impl<H: Handler> Context<H> {
         listener: io::Result<Listener>,
         address: Address,
         codec: H::Codec,
+        connections_max: Option<usize>,
     ) -> Result<Listening, Error> {
         if self.is_shutting_down() {
             return Err(Context::<H>::shutting_down_error());
@@ -98,6 +102,8 @@ impl<H: Handler> Context<H> {
             generation,
             listener,
             codec,
+            connections: 0,
+            connections_max: connections_max.unwrap_or(usize::MAX),
             due: false,
             paused: None,
             pause: PAUSE_MIN,
@@ -195,6 +201,34 @@ impl<H: Handler> Context<H> {
         }
     }
 
+    /// Why there is no place for one more client, if so.
+    fn full_for(&self, listener: ListenerId, peer: &Address) -> Option<&'static str> {
+        let limits = &self.limits;
+        if self.connected() >= limits.connections_max {
+            return Some("there are as many connections as may be");
+        }
+        if self.listeners.get(listener.slot as usize).is_some_and(|l| l.connections >= l.connections_max) {
+            return Some("its listener has as many connections as may be");
+        }
+        if limits.connections_per_source.is_some_and(|max| self.sources.count(peer) >= max) {
+            return Some("its address has as many connections as may be");
+        }
+        self.is_over_memory().then_some("more is held than the memory limit")
+    }
+
+    /// Counts an accepted connection in, or out again, where that is limited.
+    pub(super) fn count_accepted(&mut self, conn: ConnId, comes: bool) {
+        let Context { table, listeners, sources, limits, .. } = self;
+        let Some(live) = table.get(conn) else { return };
+        let Some(id) = live.listener else { return };
+        if limits.connections_per_source.is_some() {
+            if comes { sources.add(&live.peer) } else { sources.remove(&live.peer) }
+        }
+        if let Some(entry) = listeners.get_mut(id.slot as usize).filter(|e| e.generation == id.generation) {
+            if comes { entry.connections += 1 } else { entry.connections -= 1 }
+        }
+    }
+
     /// Connections that count: those that have ended and wait for the end of the turn do not.
     fn connected(&self) -> usize {
         self.table.live() - self.ending.len() - self.dials_failed.len()
@@ -251,14 +285,10 @@ impl<H: Handler> Reactor<H> {
 
     /// One client: admitted and opened, or turned away. What fails here costs this client alone.
     fn take_in(&mut self, listener: ListenerId, stream: io::Result<Stream>, peer: Address) {
-        if self.cx.connected() >= self.cx.limits.connections_max {
+        let full = self.cx.full_for(listener, &peer);
+        if let Some(what) = full {
             self.cx.stats.refused += 1;
-            debug!("refused {peer}: {} connections are the most", self.cx.limits.connections_max);
-            return;
-        }
-        if self.cx.is_over_memory() {
-            self.cx.stats.refused += 1;
-            debug!("refused {peer}: more than {} bytes are held", self.cx.limits.memory_limit);
+            debug!("refused {peer}: {what}");
             return;
         }
         if self.handler.on_accept(&mut self.cx, &peer, listener) == Admission::Refuse {
@@ -277,7 +307,10 @@ impl<H: Handler> Reactor<H> {
             self.cx.insert(live)
         });
         match inserted {
-            Ok(conn) => self.open(conn),
+            Ok(conn) => {
+                self.cx.count_accepted(conn, true);
+                self.open(conn);
+            }
             Err(error) => {
                 self.cx.stats.refused += 1;
                 debug!("a client was lost before it was open: {error}");

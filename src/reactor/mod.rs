@@ -21,6 +21,7 @@ mod send;
 mod series;
 mod serve;
 mod shutdown;
+mod sources;
 mod table;
 mod timers;
 
@@ -128,7 +129,7 @@ impl<H: Handler> Reactor<H> {
         let mut last = Error::Config("the name has no address");
         for address in address.to_addresses()? {
             let listener = Listener::bind(&address, options);
-            match self.cx.add_listener(listener, address, codec.clone()) {
+            match self.cx.add_listener(listener, address, codec.clone(), options.connections_max) {
                 Ok(listening) => return Ok(listening),
                 Err(error) => last = error,
             }

@@ -111,6 +111,31 @@ fn past_the_maximum_clients_are_closed_at_once() {
 }
 
 #[test]
+fn each_listener_and_each_source_has_its_own_maximum() {
+    let mut limits = Limits::default();
+    limits.connections_per_source = Some(3);
+    let mut rig = rig_with(limits, |_, _| {});
+    rig.listen(Some(1));
+    let narrow = [rig.world.connect(1), rig.world.connect(1)];
+    rig.settle();
+    assert_eq!((rig.stats().open, rig.stats().refused), (1, 1));
+    let wide: Vec<_> = (0..3).map(|_| rig.world.connect(0)).collect();
+    rig.settle();
+    assert_eq!((rig.stats().open, rig.stats().refused), (3, 2), "all come from one address");
+    narrow[0].reset();
+    wide[0].reset();
+    rig.settle();
+    let again = [rig.world.connect(1), rig.world.connect(0)];
+    rig.settle();
+    assert_eq!((rig.stats().open, rig.stats().refused), (3, 2), "places come free again");
+    for peer in narrow.iter().chain(&wide).chain(&again) {
+        peer.reset();
+    }
+    rig.settle();
+    assert!(rig.cx().sources.is_empty());
+}
+
+#[test]
 fn a_handler_can_refuse_by_address() {
     let mut rig = rig(|_, _| {});
     rig.reactor.handler_mut().admit = Admission::Refuse;
@@ -123,7 +148,7 @@ fn a_handler_can_refuse_by_address() {
 #[test]
 fn listeners_come_and_go_while_running() {
     let mut rig = rig(|_, _| {});
-    let second = rig.listen();
+    let second = rig.listen(None);
     let peer = rig.world.connect(1);
     rig.settle();
     let conn = rig.open()[0];

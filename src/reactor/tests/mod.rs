@@ -139,7 +139,7 @@ pub(super) fn world_with<H: Handler>(handler: H, limits: Limits, codec: H::Codec
     let mut reactor = Reactor::with_context(handler, cx);
     let listener = world.listener();
     let address = listener.local_address().unwrap();
-    reactor.context().add_listener(Ok(listener), address, codec).unwrap();
+    reactor.context().add_listener(Ok(listener), address, codec, None).unwrap();
     (world, reactor)
 }
 
@@ -160,10 +160,10 @@ pub(super) fn rig_with(
 }
 
 impl Rig {
-    pub(super) fn listen(&mut self) -> ListenerId {
+    pub(super) fn listen(&mut self, connections_max: Option<usize>) -> ListenerId {
         let listener = self.world.listener();
         let address = listener.local_address().unwrap();
-        self.cx().add_listener(Ok(listener), address, LengthPrefixed::default()).unwrap().id
+        self.cx().add_listener(Ok(listener), address, LengthPrefixed::default(), connections_max).unwrap().id
     }
 
     pub(super) fn cx(&mut self) -> &mut Context<Recorder> {

@@ -50,6 +50,7 @@ fn run(seed: u64) {
     (limits.messages_per_turn, limits.read_bytes_per_turn) = (5, 3_000);
     (limits.write_bytes_per_turn, limits.accepts_per_turn) = (3_000, 2);
     limits.idle_timeout = Some(Duration::from_secs(20));
+    limits.connections_per_source = Some(9);
     (limits.lingering_max, limits.memory_limit) = (3, 150_000);
     let mut inner = Random::new(seed);
     let mut rig = rig_with(limits, move |cx, event| {
@@ -113,7 +114,7 @@ fn run(seed: u64) {
     let stats = rig.stats();
     assert_eq!((stats.open, stats.buffered_bytes), (0, 0), "nothing is held at the end: {stats:?}");
     assert_eq!(stats.closed, stats.accepted);
-    assert!(rig.cx().groups.is_empty());
+    assert!(rig.cx().groups.is_empty() && rig.cx().sources.is_empty());
     assert!(
         peers.iter().all(|peer| peer.dropped().is_some() || peer.source().is_none()),
         "no socket is left"
