@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::*;
+use mainspring::codec::LengthPrefixed;
 use mainspring::{CloseReason, ConnId, Context, DropReason, Limits, ListenOptions, Reactor, Sent};
 
 const LARGE: usize = 3_000_000;
@@ -259,9 +260,11 @@ fn a_close_from_on_open_is_seen_as_an_end_in_order() {
 #[test]
 fn a_shutdown_serves_those_in_the_accept_queue_and_lets_the_idle_go() {
     // hyperium/hyper#1885, benoitc/gunicorn PR #3612
-    let (tester, _events) = Tester::new(echo);
-    let (mut reactor, address) = listening(tester);
-    reactor.turn(Some(Duration::ZERO)).unwrap();
+    let mut limits = Limits::default();
+    limits.accepts_per_turn = 5; // so that most are still in the queue
+    let mut reactor = Reactor::<Tester>::builder().limits(limits).build(Tester::new(echo).0).unwrap();
+    let listening = reactor.listen("127.0.0.1:0", LengthPrefixed::default()).unwrap();
+    let address = listening.address.ip().unwrap();
     let clients: Vec<_> = (0..50).map(|_| connect(address)).collect();
     clients.iter().for_each(|client| send_frame(client, b"last words"));
     let idle = connect(address);

@@ -8,7 +8,8 @@
 #[path = "common/reactor.rs"]
 mod common;
 
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::fs::File;
+use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread;
@@ -21,6 +22,8 @@ use mainspring::codec::LengthPrefixed;
 const IS_SERVER: &str = "MAINSPRING_TEST_IS_SERVER";
 const DESCRIPTORS: usize = 40;
 const CLIENTS: usize = 60;
+/// Has the server close files that are no connections.
+const FREE: &[u8] = b"free some";
 
 /// Not a test of its own: the server, when the program was started as one. It ends with its standard input.
 #[test]
@@ -28,7 +31,14 @@ fn server() {
     if std::env::var_os(IS_SERVER).is_none() {
         return;
     }
-    let mut reactor = Reactor::new(Tester::new(echo).0).unwrap();
+    let mut hoard: Vec<_> = (0..5).map(|_| File::open("/dev/null").unwrap()).collect();
+    let (tester, _events) = Tester::new(move |cx, from, message| {
+        if message == FREE {
+            hoard.clear();
+        }
+        cx.send(from, message);
+    });
+    let mut reactor = Reactor::new(tester).unwrap();
     let listening = reactor.listen("127.0.0.1:0", LengthPrefixed::default()).unwrap();
     println!("\nlistening {listening}");
     let handle = reactor.handle();
@@ -116,7 +126,7 @@ fn a_server_without_descriptors_rests_and_recovers() {
     let mut server = Starved::start();
     let mut waiting: Vec<_> = (0..CLIENTS).map(|_| connect(server.address)).collect();
     for (n, client) in waiting.iter().enumerate() {
-        (&*client).write_all(&frame(&pattern(n, 10))).unwrap();
+        send_frame(client, &pattern(n, 10));
         client.set_nonblocking(true).unwrap();
     }
     let mut served = Vec::new();
@@ -133,11 +143,19 @@ fn a_server_without_descriptors_rests_and_recovers() {
     let (begin, ticks) = (now(), server.ticks());
     while now() - begin < Duration::from_secs(1) {
         thread::park_timeout(Duration::from_millis(100));
-        expect_frame_once(&mut served);
+        ask_again(&mut served, b"still here");
     }
     let ticks = server.ticks() - ticks;
     assert!(ticks < 20, "{ticks} hundredths of a second on a processor, in one");
     assert!(take_answered(&mut waiting).is_empty(), "there was no room for more");
+
+    // Descriptors come free without an event and without a close: it looks again by itself.
+    ask_again(&mut served, FREE);
+    let before = waiting.len();
+    wait_for("some more clients", || {
+        served.extend(take_answered(&mut waiting));
+        (waiting.len() + 5 == before).then_some(())
+    });
 
     // As some leave, others come in; in the end all have been served.
     while !waiting.is_empty() {
@@ -158,10 +176,10 @@ fn a_server_without_descriptors_rests_and_recovers() {
     assert_eq!((accepted, closed), (CLIENTS as u64 + 1, CLIENTS as u64 + 1));
 }
 
-/// The oldest one inside asks once more, its first answer still unread.
-fn expect_frame_once(served: &mut [TcpStream]) {
-    let Some(client) = served.first() else { return };
-    (&*client).write_all(&frame(b"still here")).unwrap();
-    while read_frame(client) != b"still here" {}
+/// The oldest one inside asks once more, with its first answer perhaps still unread.
+fn ask_again(served: &mut [TcpStream], message: &[u8]) {
+    let client = &served[0];
+    send_frame(client, message);
+    while read_frame(client) != message {}
     served.rotate_left(1);
 }

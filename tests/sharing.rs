@@ -7,7 +7,7 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::sync::mpsc;
+use std::sync::{Condvar, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -28,23 +28,35 @@ fn no_wake_up_is_lost() {
     let server = Server::echo();
     let client = server.connect();
     let begin = now();
+    // In step: all send at once, and no one sends again before all have their answer. Otherwise the next command of one
+    // would bring the lost one of another to light.
+    let (answered, all_answered) = (Mutex::new(0), Condvar::new());
     thread::scope(|scope| {
         for _ in 0..THREADS {
             let handle = server.handle.clone();
+            let (answered, all_answered) = (&answered, &all_answered);
             scope.spawn(move || {
                 let (answers, answer) = mpsc::channel();
                 for n in 0..EACH {
                     let answers = answers.clone();
                     handle.run(move |_, _| answers.send(n).expect("it waits")).unwrap();
-                    // Alone in this thread: only its own wake-up brings the answer.
                     assert_eq!(answer.recv_timeout(PATIENCE), Ok(n), "a lost wake-up");
+                    let mut count = answered.lock().unwrap();
+                    *count += 1;
+                    if *count == (n + 1) * THREADS {
+                        all_answered.notify_all();
+                    }
+                    let behind = |count: &mut u64| *count < (n + 1) * THREADS;
+                    let (_count, waited) = all_answered.wait_timeout_while(count, PATIENCE, behind).unwrap();
+                    assert!(!waited.timed_out(), "another one's wake-up was lost");
                 }
             });
         }
         // Sockets are served meanwhile.
         (0..100).for_each(|n| expect_echo(&client, &pattern(n, 100)));
     });
-    assert!(now() - begin < PATIENCE / 2, "{:?}", now() - begin);
+    // Some two seconds; a machine with other work to do takes longer.
+    assert!(now() - begin < 3 * PATIENCE, "{:?}", now() - begin);
     server.expect_rest();
 }
 
@@ -58,17 +70,17 @@ fn commands_of_one_thread_keep_their_order() {
     let server = Server::with(builder, &ListenOptions::default(), Tester::new(echo));
     let client = server.connect();
     let conn = server.events.wait_opened();
-    thread::scope(|scope| {
-        let handle = server.handle.clone();
-        scope.spawn(move || {
-            for n in 0..COUNT {
-                handle.send(conn, Bytes::copy_from_slice(&n.to_be_bytes())).unwrap();
-            }
-            handle.close(conn).unwrap();
-        });
-        (0..COUNT).for_each(|n| expect_frame(&client, &n.to_be_bytes()));
+    let handle = server.handle.clone();
+    // Not in a scope: a sender that nobody releases must not keep the test from failing.
+    let sender = thread::spawn(move || {
+        for n in 0..COUNT {
+            handle.send(conn, Bytes::copy_from_slice(&n.to_be_bytes())).unwrap();
+        }
+        handle.close(conn).unwrap();
     });
+    (0..COUNT).for_each(|n| expect_frame(&client, &n.to_be_bytes()));
     expect_end(&client);
+    sender.join().unwrap();
     assert!(matches!(server.events.wait_closed(), CloseReason::Local));
 }
 
@@ -244,7 +256,7 @@ fn a_socket_goes_in_and_comes_out_with_every_byte_in_order() {
     assert_eq!(detached.undelivered, behind[..500]);
     assert!(detached.unsent.is_empty());
     assert_eq!(detached.peer.ip(), Some(theirs.local_addr().unwrap()));
-    let stream = detached.stream;
+    let stream = patient(detached.stream);
     stream.set_nonblocking(false).unwrap();
     assert_eq!(read_exactly(&stream, behind.len() - 500), behind[500..]);
     expect_frame(&theirs, b"stop");
@@ -289,7 +301,7 @@ fn what_was_not_sent_comes_out_with_the_socket() {
     let detached = turn_until(&mut reactor, "on_detach", |_| events.told(detached));
     assert!(!detached.unsent.is_empty(), "the kernel has not taken it all");
     assert!(matches!(events.told(closed), Some(CloseReason::Detached)), "on_close follows");
-    let stream = detached.stream;
+    let stream = patient(detached.stream);
     stream.set_nonblocking(false).unwrap();
     thread::scope(|scope| {
         scope.spawn(|| (&stream).write_all(&detached.unsent).unwrap());
@@ -311,7 +323,7 @@ fn a_detach_asked_for_by_a_message_leaves_the_next_ones_to_the_new_owner() {
     wire.extend(b"another protocol");
     (&client).write_all(&wire).unwrap();
     let detached = server.events.wait("on_detach", detached);
-    let stream = detached.stream;
+    let stream = patient(detached.stream);
     stream.set_nonblocking(false).unwrap();
     let mut got = detached.undelivered;
     got.extend(read_exactly(&stream, b"another protocol".len() - got.len()));

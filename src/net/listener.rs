@@ -36,6 +36,10 @@ impl Listener {
             set_reuse_port(&socket)?;
         }
         options.socket.apply(&SockRef::from(&socket), ipv6, true)?;
+        if ipv6 && options.dual_stack {
+            // For its IPv4 clients, where the system lets an IPv6 socket have it.
+            drop(options.socket.apply_ip(&SockRef::from(&socket), false));
+        }
         socket.set_nonblocking(true)?;
         socket.bind(&(*address).into())?;
         socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;

@@ -124,6 +124,11 @@ impl SocketOptions {
         if self.linger.is_some() || !fresh {
             socket.set_linger(self.linger)?;
         }
+        self.apply_ip(socket, ipv6)
+    }
+
+    /// Those that the two families set each in its own way. A dual-stack socket needs both.
+    pub(super) fn apply_ip(&self, socket: &SockRef<'_>, ipv6: bool) -> io::Result<()> {
         if let Some(ttl) = self.ttl {
             if ipv6 { socket.set_unicast_hops_v6(ttl)? } else { socket.set_ttl_v4(ttl)? }
         }

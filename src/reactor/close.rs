@@ -138,7 +138,8 @@ impl<H: Handler> Context<H> {
     /// one that is ended because of its silence, or while it was silent, has had that time already.
     fn lingers_until(&self, conn: ConnId, reason: &CloseReason) -> Option<Instant> {
         let live = self.table.get(conn)?;
-        if reason.is_hard() || self.limits.lingering_max == 0 || live.input != Input::Open || live.lossy {
+        let never = self.limits.lingering_max == 0 || self.drain.over;
+        if never || reason.is_hard() || live.input != Input::Open || live.lossy {
             return None;
         }
         let silent = matches!(reason, CloseReason::Shutdown | CloseReason::IdleTimeout);
@@ -180,6 +181,8 @@ impl<H: Handler> Context<H> {
         if reset {
             socket.stream.reset_on_close();
         }
+        drop(socket);
+        self.retry_paused_listeners();
     }
 
     /// Drops what has come for a lingering socket, until its peer ends too.

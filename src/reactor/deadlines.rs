@@ -15,6 +15,9 @@ use crate::id::ConnId;
 use crate::limits::Limits;
 use crate::time::{Tick, TimerKey, deadline};
 
+/// How soon it is looked again at one whose bytes wait to be read: they may have to wait for memory, and for long.
+const AGAIN: Duration = Duration::from_millis(10);
+
 impl<C: Codec, S: Default> Live<C, S> {
     /// The earliest deadline of an open connection, and why it would end.
     ///
@@ -70,7 +73,7 @@ impl<H: Handler> Context<H> {
         let unread = live.halts.is_empty() && (live.readable || live.scheduled);
         match live.earliest(&self.limits, now, self.tick) {
             Some((at, _)) if at > now => drop(self.timers.reset(key, at)),
-            Some(_) if more || unread => drop(self.timers.reset(key, now)),
+            Some(_) if more || unread => drop(self.timers.reset(key, deadline(now, AGAIN))),
             Some((_, reason)) => {
                 live.watch = None;
                 self.timers.cancel(key);

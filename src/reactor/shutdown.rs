@@ -30,6 +30,8 @@ pub(super) struct Drain {
     pub(super) requests: u32,
     /// How many of those were acted on.
     acted_on: u32,
+    /// Its time is over: nothing lingers any more.
+    pub(super) over: bool,
     open_at_begin: u64,
     report: ShutdownReport,
 }
@@ -110,6 +112,7 @@ impl<H: Handler> Reactor<H> {
 
     /// Ends everything that is left, lingering sockets included.
     pub(super) fn cut_all(&mut self) {
+        self.cx.drain.over = true;
         let all: Vec<_> = self.cx.table.all().collect();
         debug!("cutting {} connections", all.len());
         for conn in all {
@@ -128,7 +131,6 @@ impl<H: Handler> Reactor<H> {
         for conn in lingering {
             self.cx.cut_lingering(conn, false);
         }
-        self.cx.limits.lingering_max = 0;
     }
 
     /// Whether a shutdown has come to its end: nothing is left. The table's own length says so.

@@ -278,6 +278,26 @@ fn past_the_memory_limit_nobody_is_read_and_then_the_largest_holder_goes() {
 }
 
 #[test]
+fn waiting_for_memory_does_not_spin_and_is_no_silence() {
+    let mut limits = tight_memory();
+    limits.idle_timeout = Some(Duration::from_millis(500));
+    let mut rig = rig_with(limits, echo);
+    let (holder, waits) = (rig.client(), rig.client());
+    holder.send(&frame(&[1; 1 << 20])[..110_000]);
+    rig.settle();
+    waits.send(&frame(b"unread"));
+    rig.settle();
+    for _ in 0..9 {
+        rig.pass(Duration::from_millis(100));
+        holder.send(&[1]);
+        assert!(rig.reactor.next_timeout().is_some_and(|t| !t.is_zero()));
+    }
+    assert!(rig.open().len() == 2, "its bytes wait, and we do not read them");
+    rig.pass(Duration::from_millis(200));
+    assert_eq!(waits.take(), frame(b"unread"));
+}
+
+#[test]
 fn above_the_memory_limit_what_moves_is_left_alone() {
     let mut rig = echo_rig(tight_memory());
     let peer = rig.client();
