@@ -84,6 +84,20 @@ fn a_dial_that_succeeds_talks_both_ways() {
 }
 
 #[test]
+fn a_dial_that_succeeded_is_not_timed_out() {
+    let listener = TcpListener::bind(v4(0)).unwrap();
+    let (tester, events) = Tester::new(ignore);
+    let mut reactor = reactor(tester, |limits| limits.dial_timeout = Duration::from_millis(50));
+    reactor.connect(listener.local_addr().unwrap(), codec());
+    turn_until(&mut reactor, "on_open", |_| events.told(opened));
+    let since = reactor.context().now();
+    turn_until(&mut reactor, "the time to pass", |reactor| {
+        (reactor.context().now() > since + Duration::from_millis(150)).then_some(())
+    });
+    assert_eq!((reactor.stats().open, reactor.stats().dials_failed), (1, 0));
+}
+
+#[test]
 fn what_is_sent_before_the_dial_has_an_answer_waits_for_it() {
     let listener = TcpListener::bind(v4(0)).unwrap();
     let (tester, events) = Tester::new(ignore);

@@ -103,7 +103,7 @@ impl<H: Handler> Context<H> {
     /// Ends a dial; its `on_dial_failed` comes at the end of the turn.
     pub(super) fn fail_dial(&mut self, conn: ConnId, error: DialError) {
         let Some(live) = self.table.get_mut(conn) else { return };
-        if live.phase == Phase::Ended {
+        if live.phase > Phase::Opening {
             return;
         }
         live.phase = Phase::Ended;

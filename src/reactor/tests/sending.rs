@@ -160,7 +160,7 @@ fn broadcasts_that_follow_each_other_keep_their_order_among_everything_else() {
             Some(b'a') => assert_eq!(cx.broadcast(To::All, message).queued, others + 1),
             Some(b'b') => assert_eq!(cx.broadcast(To::AllBut(*from), message).queued, others),
             Some(b's') => assert!(cx.send(*from, message).is_queued()),
-            Some(b'q') => assert_eq!(cx.queued(*from), 2 * 6),
+            Some(b'q') => assert_eq!(cx.queued(*from), 5 * 6),
             _ => cx.close(*from),
         }
     });
@@ -168,8 +168,10 @@ fn broadcasts_that_follow_each_other_keep_their_order_among_everything_else() {
     one.send(&frames([
         &b"a1"[..],
         b"a2",
-        b"q",
         b"s3",
+        b"a3",
+        b"a4",
+        b"q",
         b"a4",
         b"a55",
         b"b6",
@@ -181,13 +183,51 @@ fn broadcasts_that_follow_each_other_keep_their_order_among_everything_else() {
     ]));
     let late = rig.world.connect(0);
     rig.settle();
-    let all = [&b"a1"[..], b"a2", b"s3", b"a4", b"a55", b"b6", b"b7", b"a8", b"a9", b"a0"];
+    let all = [&b"a1"[..], b"a2", b"s3", b"a3", b"a4", b"a4", b"a55", b"b6", b"b7", b"a8", b"a9", b"a0"];
     let own = all.iter().filter(|m| m[0] != b'b').copied();
     let others = all.iter().filter(|m| m[0] != b's').copied();
     assert_eq!(one.take(), frames(own));
     assert_eq!(two.take(), frames(others));
     assert!(late.take().is_empty(), "it was not open yet");
-    assert_eq!(rig.stats().frames_out, 8 + 9);
+    assert_eq!(rig.stats().frames_out, 10 + 11);
+}
+
+#[test]
+fn who_opens_in_the_middle_of_a_series_gets_nothing_of_before() {
+    let mut rig = rig(|cx, event| {
+        if let Event::Open(conn) = event {
+            for round in 0..3u8 {
+                cx.broadcast(To::All, &[conn.slot as u8, round]);
+            }
+        }
+    });
+    let peers: Vec<_> = (0..4).map(|_| rig.world.connect(0)).collect();
+    rig.settle();
+    for (place, peer) in peers.iter().enumerate() {
+        let heard = (place as u8..4).flat_map(|slot| (0..3).map(move |round| vec![slot, round]));
+        assert_eq!(peer.take(), heard.flat_map(|message| frame(&message)).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn own_replies_are_not_held_to_the_write_limit() {
+    let mut limits = Limits::default();
+    limits.write_limit = 20_000;
+    let mut rig = rig_with(limits, |cx, event| {
+        if let Event::Message(conn, _) = event {
+            for _ in 0..10 {
+                assert!(cx.send(*conn, &[1; 10_000]).is_queued());
+            }
+        }
+    });
+    let peer = rig.client();
+    peer.send(&frame(b"everything"));
+    let mut got = 0;
+    for _ in 0..20 {
+        rig.settle();
+        got += peer.take().len();
+    }
+    assert_eq!(got, 10 * 10_004);
 }
 
 #[test]
