@@ -201,7 +201,9 @@ fn who_opens_in_the_middle_of_a_series_gets_nothing_of_before() {
             }
         }
     });
-    let peers: Vec<_> = (0..4).map(|_| rig.world.connect(0)).collect();
+    // The first finds nothing in its way to a series when the others come, all in one turn.
+    let mut peers = vec![rig.client()];
+    peers.extend((0..3).map(|_| rig.world.connect(0)));
     rig.settle();
     for (place, peer) in peers.iter().enumerate() {
         let heard = (place as u8..4).flat_map(|slot| (0..3).map(move |round| vec![slot, round]));
