@@ -37,7 +37,11 @@ pub(super) enum Input {
 }
 
 /// One connection.
+///
+/// In memory as written: what each message touches is together at the front, in four lines of a cache, and what only the ends
+/// of a connection need is behind it.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Live<C, S> {
     pub(super) generation: u32,
     pub(super) phase: Phase,
@@ -57,6 +61,12 @@ pub(super) struct Live<C, S> {
     pub(super) scheduled: bool,
     /// Its outbox is above the high mark: `on_writable` comes when it has fallen to the low one.
     pub(super) above_mark: bool,
+    /// The kernel has taken something from us.
+    pub(super) spoke: bool,
+    /// A write has left something that waits for the peer.
+    pub(super) waits: bool,
+    /// A whole message has come from it.
+    pub(super) heard: bool,
     /// It is on the list of those whose `on_writable` is due.
     pub(super) writable_due: bool,
     /// It is read although its outbox is above the mark.
@@ -65,44 +75,39 @@ pub(super) struct Live<C, S> {
     pub(super) lossy: bool,
     /// We dialed it.
     pub(super) dialed: bool,
+    /// When a byte last came or went.
+    pub(super) active: Tick,
+    /// When the kernel last took something of what waits.
+    pub(super) moved: Tick,
     /// Answers still to come.
     pub(super) owed: u32,
     /// Its place in the list of the open.
     pub(super) place: u32,
+    /// What it holds, as last counted in the reactor's sum.
+    pub(super) counted: usize,
     pub(super) stream: Stream,
+    pub(super) codec: C,
+    pub(super) outbox: WriteQueue,
+    pub(super) inbox: Inbox,
+    // ---- what few turns look at
     pub(super) peer: Address,
     pub(super) listener: Option<ListenerId>,
-    pub(super) codec: C,
-    /// There until the handler gets it back.
-    pub(super) session: Option<S>,
-    pub(super) inbox: Inbox,
-    pub(super) outbox: WriteQueue,
-    /// Input dropped while closing.
-    pub(super) discarded: u64,
-    /// The kernel has taken something from us.
-    pub(super) spoke: bool,
-    /// A write has left something that waits for the peer.
-    pub(super) waits: bool,
-    /// A whole message has come from it.
-    pub(super) heard: bool,
     /// When it was opened.
     pub(super) opened: Tick,
-    /// When the first byte came of the frame that is not whole yet.
-    pub(super) frame_since: Tick,
-    /// Where in the stream that frame begins.
-    pub(super) frame_at: u64,
-    /// When the kernel last took something of what waits.
-    pub(super) moved: Tick,
-    /// When a byte last came or went.
-    pub(super) active: Tick,
     /// The one deadline of its phase: dial, idle or close.
     pub(super) watch: Option<TimerKey>,
+    /// When the first byte came of the frame that is not whole yet.
+    pub(super) frame_since: Tick,
+    /// Input dropped while closing.
+    pub(super) discarded: u64,
+    /// Where in the stream that frame begins.
+    pub(super) frame_at: u64,
     /// Why it is on its way to the end.
     pub(super) reason: Option<Box<CloseReason>>,
     /// What few connections have.
     pub(super) extras: Option<Box<Extras>>,
-    /// What it holds, as last counted in the reactor's sum.
-    pub(super) counted: usize,
+    /// There until the handler gets it back.
+    pub(super) session: Option<S>,
 }
 
 /// What few connections have: timers of their own, and groups.
