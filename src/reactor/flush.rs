@@ -33,13 +33,7 @@ impl<H: Handler> Context<H> {
         live.dirty = false;
         if live.writable && !live.outbox.is_empty() && live.phase >= Phase::Open {
             match live.write(pool, stats, *tick, limits.write_bytes_per_turn) {
-                Wrote::Done if live.outbox.is_empty() => {}
-                Wrote::Done => {
-                    if !live.waits {
-                        (live.waits, live.moved) = (true, *tick);
-                        self.arm_deadlines(conn);
-                    }
-                }
+                Wrote::Done => {}
                 Wrote::Spent => {
                     live.dirty = true;
                     self.dirty.push(conn);
@@ -47,9 +41,14 @@ impl<H: Handler> Context<H> {
                 Wrote::Failed(reason) => return self.end(conn, reason),
             }
         }
-        let Some(live) = self.table.get_mut(conn) else { return };
-        live.waits &= !live.outbox.is_empty();
-        if live.phase != Phase::Open || live.above_mark || live.held() != live.counted {
+        let quiet = live.phase == Phase::Open && !live.above_mark && live.held() == live.counted;
+        if live.outbox.is_empty() {
+            live.waits = false;
+        } else if !live.waits {
+            (live.waits, live.moved) = (true, *tick);
+            self.arm_deadlines(conn);
+        }
+        if !quiet {
             self.settle(conn);
         }
     }

@@ -298,12 +298,12 @@ impl<H: Handler> Reactor<H> {
             let error = live.stream.take_error().ok().flatten();
             return self.cx.end(conn, error.map_or(crate::CloseReason::Reset, crate::CloseReason::from_io));
         }
-        let (readable, scheduled) = (live.readable, live.scheduled);
+        let (due, open) = (live.readable && !live.scheduled, live.phase == Phase::Open);
         if live.writable && !live.outbox.is_empty() {
             self.cx.flush(conn);
         }
-        if readable && !scheduled {
-            self.attend(conn);
+        if due {
+            if open { self.receive(conn) } else { self.attend(conn) }
         }
     }
 

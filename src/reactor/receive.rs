@@ -17,6 +17,8 @@ use crate::net::{Received, receive};
 struct Budget {
     messages: usize,
     bytes: usize,
+    /// The input ends inside a frame that has begun in this turn.
+    frame_begun: bool,
 }
 
 /// Why delivering stopped.
@@ -37,18 +39,18 @@ impl<H: Handler> Reactor<H> {
     pub(super) fn receive(&mut self, conn: ConnId) {
         let mut shared = mem::take(&mut self.cx.read_buffer);
         let limits = &self.cx.limits;
-        let mut budget = Budget { messages: limits.messages_per_turn, bytes: limits.read_bytes_per_turn };
+        let mut budget = Budget {
+            messages: limits.messages_per_turn,
+            bytes: limits.read_bytes_per_turn,
+            frame_begun: false,
+        };
         self.cx.current = Some(conn);
         self.read_and_deliver(conn, &mut shared, &mut budget);
         self.cx.current = None;
-        let delivered = self.cx.limits.messages_per_turn - budget.messages;
-        self.cx.stats.frames_in += delivered as u64;
+        self.cx.stats.frames_in += (self.cx.limits.messages_per_turn - budget.messages) as u64;
         self.cx.read_buffer = shared;
-        if let Some(live) = self.cx.table.get_mut(conn) {
-            live.heard |= delivered > 0;
-            if !live.inbox.is_empty() && live.note_frame(self.cx.tick) {
-                self.cx.arm_deadlines(conn);
-            }
+        if budget.frame_begun {
+            self.cx.arm_deadlines(conn);
         }
         self.cx.flush(conn);
     }
@@ -143,11 +145,13 @@ impl<H: Handler> Reactor<H> {
 
     /// Hands over the whole messages in `bytes` from `at` on, and moves `at` behind them.
     fn deliver(&mut self, conn: ConnId, bytes: &mut [u8], at: &mut usize, budget: &mut Budget) -> Stop {
-        let (begin, mut skips) = (*at, 0);
+        let (begin, before, mut skips) = (*at, budget.messages, 0);
         let (stop, error) = self.deliver_until(conn, bytes, at, &mut skips, budget);
         self.cx.stats.bytes_skipped += skips as u64;
         if let Some(live) = self.cx.table.get_mut(conn) {
             live.inbox.consumed(*at - begin);
+            live.heard |= budget.messages < before;
+            budget.frame_begun |= *at < bytes.len() && stop == Stop::Need && live.note_frame(self.cx.tick);
             let error = error.map(|error| error.at(live.inbox.offset()));
             if let Some(error) = error {
                 self.cx.bad_frame(conn, error);
