@@ -19,41 +19,30 @@ use crate::time::deadline;
 impl<H: Handler> Context<H> {
     /// No further message; what is queued and owed is still sent. Then it ends for `reason`.
     pub(super) fn begin_finish(&mut self, conn: ConnId, reason: CloseReason) {
+        self.begin_end(conn, Phase::Finishing, reason);
+    }
+
+    /// No further message in or out; what is queued is still sent. Then it ends for `reason`. A dial is cancelled.
+    pub(super) fn begin_close(&mut self, conn: ConnId, reason: CloseReason) {
+        match self.table.get(conn).map(|live| live.phase) {
+            Some(Phase::Dialing | Phase::Opening) => self.end(conn, reason),
+            _ => self.begin_end(conn, Phase::Closing, reason),
+        }
+    }
+
+    fn begin_end(&mut self, conn: ConnId, phase: Phase, reason: CloseReason) {
         self.end_series();
         let Some(live) = self.table.get_mut(conn) else { return };
-        if live.phase >= Phase::Finishing {
+        if live.phase >= phase {
             return;
         }
-        live.phase = Phase::Finishing;
+        live.phase = phase;
         live.halts.set(Halt::Phase);
         live.reason = Some(Box::new(reason));
         live.inbox.release(&mut self.pool);
         let readable = live.readable;
         // Its peer may not read before we do, and may never read: further input is dropped, and it has to move.
         self.watch(conn, self.limits.close_timeout, Deadline::Close(conn));
-        if readable {
-            self.schedule(conn);
-        }
-        self.mark_dirty(conn);
-    }
-
-    /// No further message in or out; what is queued is still sent, within a time. Then it ends for `reason`.
-    pub(super) fn begin_close(&mut self, conn: ConnId, reason: CloseReason) {
-        self.end_series();
-        let within = self.limits.close_timeout;
-        let Some(live) = self.table.get_mut(conn) else { return };
-        match live.phase {
-            Phase::Dialing | Phase::Opening => return self.end(conn, reason),
-            Phase::Closing | Phase::Ended => return,
-            Phase::Open | Phase::Finishing => {}
-        }
-        live.phase = Phase::Closing;
-        live.halts.set(Halt::Phase);
-        live.reason = Some(Box::new(reason));
-        live.inbox.release(&mut self.pool);
-        // The peer may not read before we do: its further input is dropped as it comes.
-        let readable = live.readable;
-        self.watch(conn, within, Deadline::Close(conn));
         if readable {
             self.schedule(conn);
         }
