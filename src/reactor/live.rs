@@ -59,6 +59,8 @@ pub(super) struct Live<C, S> {
     pub(super) dirty: bool,
     /// It is on the list of those to be looked at in the next turn.
     pub(super) scheduled: bool,
+    /// It is on the list of those that wait for memory before they are read.
+    pub(super) starved: bool,
     /// Its outbox is above the high mark: `on_writable` comes when it has fallen to the low one.
     pub(super) above_mark: bool,
     /// The kernel has taken something from us.
@@ -133,6 +135,7 @@ impl<C: Codec, S: Default> Live<C, S> {
             urgent: false,
             dirty: false,
             scheduled: false,
+            starved: false,
             above_mark: false,
             writable_due: false,
             reads_above_mark: phase == Phase::Dialing,

@@ -49,6 +49,9 @@ impl<H: Handler> Context<H> {
             self.watch_memory();
         } else {
             for conn in std::mem::take(&mut self.memory.starved) {
+                if let Some(live) = self.table.get_mut(conn) {
+                    live.starved = false;
+                }
                 self.schedule(conn);
             }
         }
@@ -57,8 +60,11 @@ impl<H: Handler> Context<H> {
     /// `conn` has something to read, and has to wait until the others hold less.
     #[cold]
     pub(super) fn starve(&mut self, conn: ConnId) {
-        if !self.memory.starved.contains(&conn) {
-            self.memory.starved.push(conn);
+        if let Some(live) = self.table.get_mut(conn) {
+            if !live.starved {
+                live.starved = true;
+                self.memory.starved.push(conn);
+            }
         }
         self.watch_memory();
     }
