@@ -29,6 +29,9 @@ pub enum Error {
     Adopt(io::Error),
     /// Settings that contradict each other. The text says which.
     Config(&'static str),
+    /// The handler panicked where no connection was to blame, and the reactor has shut down in order, see
+    /// [`OnPanic::Isolate`](crate::OnPanic::Isolate). What the panic said.
+    Panicked(String),
 }
 
 impl Error {
@@ -45,6 +48,7 @@ impl fmt::Display for Error {
             Error::Resolve { name, source } => write!(f, "cannot resolve \"{name}\": {source}"),
             Error::Adopt(source) => write!(f, "cannot adopt the socket: {source}"),
             Error::Config(what) => f.write_str(what),
+            Error::Panicked(what) => write!(f, "the handler panicked: {what}"),
         }
     }
 }
@@ -56,7 +60,7 @@ impl std::error::Error for Error {
             | Error::Listen { source, .. }
             | Error::Resolve { source, .. }
             | Error::Adopt(source) => Some(source),
-            Error::Config(_) => None,
+            Error::Config(_) | Error::Panicked(_) => None,
         }
     }
 }

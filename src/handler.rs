@@ -55,7 +55,8 @@ pub struct Timer {
 /// [`on_writable`](Handler::on_writable), perhaps [`on_half_close`](Handler::on_half_close) after the last message, then
 /// [`on_close`](Handler::on_close), once, and nothing after it.
 ///
-/// A panic in a method goes through [`Reactor::run`](crate::Reactor::run) and closes all sockets with the reactor.
+/// A panic in a method goes through [`Reactor::run`](crate::Reactor::run) and closes all sockets with the reactor; or it ends
+/// its connection alone, see [`OnPanic`](crate::OnPanic).
 pub trait Handler: Sized {
     /// The framing of all connections. Different framings in one reactor are an enum of codecs, see [`Codec`].
     type Codec: Codec;

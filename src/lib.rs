@@ -224,6 +224,7 @@ mod net;
 
 mod address;
 mod error;
+mod histogram;
 mod id;
 mod limits;
 mod stats;
@@ -233,11 +234,12 @@ pub use connection::CloseReason;
 pub use error::{DialError, Error};
 pub use handle::{Handle, HandleError};
 pub use handler::{Admission, HalfClose, Handler, Message, Outgoing, Owned, Timer};
+pub use histogram::Histogram;
 pub use id::{ConnId, ListenerId, TimerId};
 pub use limits::Limits;
 pub use net::{Keepalive, ListenOptions, SocketOptions, ToAddresses, resolve};
 pub use reactor::{
-    Broadcast, Builder, Context, Detached, DropReason, Flow, Listening, Reactor, Sent, Served,
-    ShutdownReport, To, serve,
+    Broadcast, Builder, Callback, Context, Detached, DropReason, Flow, Listening, OnPanic, Reactor, Sent,
+    Served, ShutdownReport, Stall, To, serve,
 };
 pub use stats::Stats;

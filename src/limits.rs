@@ -78,6 +78,9 @@ pub struct Limits {
     pub linger_bytes: u64,
     /// So many sockets linger at once; past it the oldest is reset. Defaults to 1,024, because they hold descriptors.
     pub lingering_max: usize,
+    /// A callback that holds the loop for longer is reported: counted, kept as the last stall, and written to the log. Defaults
+    /// to 100 ms, because a person notices that; the loop itself needs microseconds.
+    pub stall_threshold: Duration,
     /// How long a shutdown serves what is left. Defaults to 5 s, within the patience of most supervisors.
     pub drain_timeout: Duration,
     /// Free buffers kept for later, in bytes of capacity. Defaults to 64 MiB, because fresh memory costs a quarter of the
@@ -114,6 +117,7 @@ impl Default for Limits {
             linger_timeout: Duration::from_secs(1),
             linger_bytes: 16 * 1024 * 1024,
             lingering_max: 1_024,
+            stall_threshold: Duration::from_millis(100),
             drain_timeout: Duration::from_secs(5),
             spare_bytes: 64 * 1024 * 1024,
             read_buffer: 256 * 1024,

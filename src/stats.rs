@@ -40,6 +40,10 @@ pub struct Stats {
     pub stale_events: u64,
     /// Turns of the loop.
     pub turns: u64,
+    /// Callbacks that have held the loop for longer than the stall threshold.
+    pub stalls: u64,
+    /// Panics that were caught.
+    pub panics: u64,
     closes: [u64; CloseReason::KINDS],
 }
 
@@ -73,6 +77,8 @@ impl Stats {
             (&mut self.buffered_bytes, other.buffered_bytes),
             (&mut self.stale_events, other.stale_events),
             (&mut self.turns, other.turns),
+            (&mut self.stalls, other.stalls),
+            (&mut self.panics, other.panics),
         ];
         for (mine, theirs) in pairs {
             *mine += theirs;

@@ -13,9 +13,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("handle", &["net", "reactor", "handler"]),
     // The contract between user and loop: the one cycle, with `reactor::Context`.
     ("handler", &["address", "connection", "codec", "reactor"]),
-    ("reactor", &["address", "buffer", "codec", "connection", "handle", "handler", "net", "time"]),
+    (
+        "reactor",
+        &["histogram", "address", "buffer", "codec", "connection", "handle", "handler", "net", "time"],
+    ),
     ("address", &[]),
     ("error", &["address"]),
+    ("histogram", &[]),
     ("id", &["time"]),
     ("limits", &["connection"]),
     ("stats", &["connection"]),

@@ -136,6 +136,8 @@ fn stats_json(stats: &Stats) -> Value {
         "buffered_bytes": stats.buffered_bytes,
         "stale_events": stats.stale_events,
         "turns": stats.turns,
+        "stalls": stats.stalls,
+        "panics": stats.panics,
         "closes": closes,
     })
 }

@@ -97,7 +97,8 @@ impl WriteQueue {
         self.tail.capacity() + backlog.capacity + backlog.runs.capacity() * size_of::<Run>()
     }
 
-    /// Where a message may be appended; [`commit`](WriteQueue::commit) follows, or a truncation to the length found here.
+    /// Where a message may be appended; [`commit`](WriteQueue::commit) follows, or a truncation to the length
+    /// found here and [`release_if_empty`](WriteQueue::release_if_empty).
     #[inline]
     pub(crate) fn tail(&mut self, pool: &mut Pool) -> &mut Vec<u8> {
         if self.tail.len() >= CHUNK {
@@ -109,9 +110,8 @@ impl WriteQueue {
         &mut self.tail
     }
 
-    /// Undoes what was appended to the tail behind `len`, when a message could not be encoded.
-    pub(crate) fn truncate_tail(&mut self, len: usize, pool: &mut Pool) {
-        self.tail.truncate(len);
+    /// Gives the tail back that a message was to be appended to and was not.
+    pub(crate) fn release_if_empty(&mut self, pool: &mut Pool) {
         if self.is_empty() {
             self.clear(pool);
         }

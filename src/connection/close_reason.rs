@@ -42,11 +42,13 @@ pub enum CloseReason {
     Shutdown,
     /// Its socket was handed out, see `Context::detach`.
     Detached,
+    /// The code that served it panicked.
+    Panicked,
 }
 
 impl CloseReason {
     /// How many kinds there are.
-    pub(crate) const KINDS: usize = 15;
+    pub(crate) const KINDS: usize = 16;
 
     /// The names of all kinds, in the order of [`kind`](CloseReason::kind).
     pub(crate) const NAMES: [&'static str; CloseReason::KINDS] = [
@@ -65,6 +67,7 @@ impl CloseReason {
         "first_message_timeout",
         "frame_timeout",
         "write_timeout",
+        "panic",
     ];
 
     /// The kind's place in the counters.
@@ -85,6 +88,7 @@ impl CloseReason {
             CloseReason::FirstMessageTimeout => 12,
             CloseReason::FrameTimeout => 13,
             CloseReason::WriteTimeout => 14,
+            CloseReason::Panicked => 15,
         }
     }
 
@@ -105,7 +109,7 @@ impl CloseReason {
 
     /// Whether nothing can be sent any more, so that there is no use in flushing or in lingering.
     pub(crate) fn is_hard(&self) -> bool {
-        matches!(self, CloseReason::Reset | CloseReason::Io(_) | CloseReason::Aborted)
+        matches!(self, CloseReason::Reset | CloseReason::Io(_) | CloseReason::Aborted | CloseReason::Panicked)
     }
 }
 
@@ -137,6 +141,7 @@ impl fmt::Display for CloseReason {
             CloseReason::Io(error) => error.fmt(f),
             CloseReason::Shutdown => f.write_str("shut down"),
             CloseReason::Detached => f.write_str("its socket was handed out"),
+            CloseReason::Panicked => f.write_str("its handler panicked"),
         }
     }
 }

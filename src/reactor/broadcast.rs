@@ -110,13 +110,18 @@ impl<H: Handler> Context<H> {
                 }
             }
             To::Group(key) | To::GroupBut(key, _) => {
-                let members = self.groups.remove(&key).unwrap_or_default();
-                for conn in &members {
-                    if !matches!(to, To::GroupBut(_, but) if but == *conn) {
-                        result.count(self.send_encoded(*conn, message, &mut encoded).0);
+                let Some(members) = self.groups.remove(&key) else { return result };
+                let len = members.len();
+                self.walked_group = Some((key, members));
+                for place in 0..len {
+                    let Some(conn) = self.walked_group.as_ref().map(|(_, members)| members[place]) else {
+                        break;
+                    };
+                    if !matches!(to, To::GroupBut(_, but) if but == conn) {
+                        result.count(self.send_encoded(conn, message, &mut encoded).0);
                     }
                 }
-                if !members.is_empty() {
+                if let Some((key, members)) = self.walked_group.take() {
                     self.groups.insert(key, members);
                 }
             }

@@ -1,6 +1,6 @@
 //! A reactor with other settings than the default ones.
 
-use super::{Context, Reactor};
+use super::{Context, OnPanic, Reactor};
 use crate::error::Error;
 use crate::handler::Handler;
 use crate::limits::Limits;
@@ -11,6 +11,7 @@ use crate::net::{Poller, SocketOptions};
 pub struct Builder {
     limits: Limits,
     dial_options: SocketOptions,
+    on_panic: OnPanic,
 }
 
 impl Builder {
@@ -28,6 +29,13 @@ impl Builder {
         self
     }
 
+    /// Says what a panic in the handler does. Defaults to [`OnPanic::Abort`].
+    #[must_use]
+    pub fn on_panic(mut self, on_panic: OnPanic) -> Builder {
+        self.on_panic = on_panic;
+        self
+    }
+
     /// Makes the reactor.
     ///
     /// # Errors
@@ -35,6 +43,8 @@ impl Builder {
     pub fn build<H: Handler>(self, handler: H) -> Result<Reactor<H>, Error> {
         self.limits.check()?;
         let poller = Poller::new(self.limits.events).map_err(Error::Poll)?;
-        Ok(Reactor::with_context(handler, Context::new(poller, self.limits, self.dial_options)))
+        let mut cx = Context::new(poller, self.limits, self.dial_options);
+        cx.on_panic = self.on_panic;
+        Ok(Reactor::with_context(handler, cx))
     }
 }

@@ -6,6 +6,7 @@ use log::debug;
 
 use super::Reactor;
 use super::live::{Input, Live, Phase};
+use super::pace::Callback;
 use super::table::{Discarded, Lingering, discard};
 use super::timers::Deadline;
 use super::{Context, Detached};
@@ -225,7 +226,9 @@ impl<H: Handler> Reactor<H> {
             let session = cx.strip(conn);
             cx.stats.count_close(&reason);
             if let Some(session) = session {
-                self.handler.on_close(&mut self.cx, conn, reason, session);
+                self.call(Callback::Close, Some(conn), |handler, cx| {
+                    handler.on_close(cx, conn, reason, session);
+                });
             }
             self.cx.retire(conn, reset, until);
             self.cx.retry_paused_listeners();
@@ -242,7 +245,9 @@ impl<H: Handler> Reactor<H> {
             debug!("dial {conn} failed: {error}");
             self.cx.stats.dials_failed += 1;
             if let Some(session) = session {
-                self.handler.on_dial_failed(&mut self.cx, conn, error, session);
+                self.call(Callback::DialFailed, Some(conn), |handler, cx| {
+                    handler.on_dial_failed(cx, conn, error, session);
+                });
             }
             self.cx.table.remove(conn);
         }
@@ -257,10 +262,12 @@ impl<H: Handler> Reactor<H> {
         }
         let Some((detached, session)) = cx.take_out(conn) else { return };
         if let Some(detached) = detached {
-            self.handler.on_detach(&mut self.cx, conn, detached);
+            self.call(Callback::Detach, Some(conn), |handler, cx| handler.on_detach(cx, conn, detached));
         }
         if let Some(session) = session {
-            self.handler.on_close(&mut self.cx, conn, CloseReason::Detached, session);
+            self.call(Callback::Close, Some(conn), |handler, cx| {
+                handler.on_close(cx, conn, CloseReason::Detached, session);
+            });
         }
         self.cx.table.remove(conn);
     }

@@ -2,9 +2,24 @@
 
 use std::mem;
 
-use super::Reactor;
+use super::pace::Callback;
+use super::{Context, Reactor};
+use crate::codec::Codec;
 use crate::handle::Command;
 use crate::handler::Handler;
+
+fn run<H: Handler>(handler: &mut H, cx: &mut Context<H>, command: Command<H>) {
+    match command {
+        Command::Send(conn, message) => {
+            cx.send_owned(conn, &message);
+        }
+        Command::Broadcast(to, message) => {
+            cx.broadcast(to, <H::Codec as Codec>::lend(&message));
+        }
+        Command::Close(conn) => cx.close(conn),
+        Command::Run(run) => run(handler, cx),
+    }
+}
 
 impl<H: Handler> Reactor<H> {
     /// Runs what waits, within the budget of a turn. After the turn's input, so that no command pulls a connection away
@@ -17,16 +32,11 @@ impl<H: Handler> Reactor<H> {
         let mut commands = mem::take(&mut self.cx.commands);
         self.cx.queue.drain(self.cx.limits.commands_per_turn, &mut commands);
         for command in commands.drain(..) {
-            match command {
-                Command::Send(conn, message) => {
-                    self.cx.send_owned(conn, &message);
-                }
-                Command::Broadcast(to, message) => {
-                    self.cx.broadcast(to, <H::Codec as crate::codec::Codec>::lend(&message));
-                }
-                Command::Close(conn) => self.cx.close(conn),
-                Command::Run(run) => run(&mut self.handler, &mut self.cx),
-            }
+            let blame = match &command {
+                Command::Send(conn, _) => Some(*conn),
+                _ => None,
+            };
+            self.call(Callback::Command, blame, |handler, cx| run(handler, cx, command));
         }
         if commands.capacity() <= 1024 {
             self.cx.commands = commands;

@@ -12,6 +12,8 @@ use super::listeners::ListenerEntry;
 use super::live::Phase;
 use super::log_gate::LogGate;
 use super::memory::Memory;
+use super::pace::Pace;
+use super::panics::OnPanic;
 use super::series::Series;
 use super::shutdown::Drain;
 use super::sources::Sources;
@@ -91,6 +93,12 @@ pub struct Context<H: Handler> {
     /// Where accepted connections come from; counted only when that is limited.
     pub(super) sources: Sources,
     pub(super) drain: Drain,
+    pub(super) on_panic: OnPanic,
+    /// The panic that ends the loop.
+    pub(super) panicked: Option<String>,
+    pub(super) pace: Pace,
+    /// The members of a group that are taken out while a broadcast walks over them.
+    pub(super) walked_group: Option<(u64, Vec<ConnId>)>,
     pub(super) gate: LogGate,
     pub(super) dial_options: SocketOptions,
 }
@@ -150,6 +158,10 @@ impl<H: Handler> Context<H> {
             memory: Memory::default(),
             sources: Sources::default(),
             drain: Drain::default(),
+            on_panic: OnPanic::default(),
+            panicked: None,
+            pace: Pace::new(now),
+            walked_group: None,
             gate: LogGate::default(),
             dial_options,
             poller,
@@ -376,12 +388,12 @@ impl<H: Handler> Context<H> {
     }
 
     /// The time until there is something to do without an event.
-    pub(super) fn next_timeout(&self) -> Option<Duration> {
+    pub(super) fn next_timeout(&self, now: Instant) -> Option<Duration> {
         if self.has_work() {
             return Some(Duration::ZERO);
         }
         let next = self.timers.next()?;
-        Some(next.saturating_duration_since(self.poller.now()))
+        Some(next.saturating_duration_since(now))
     }
 
     /// Puts `conn` on the list of those to be delivered, then read, in the next turn.

@@ -3,6 +3,7 @@
 use log::debug;
 
 use super::live::{Live, Phase};
+use super::pace::Callback;
 use super::timers::Deadline;
 use super::{Context, Reactor};
 use crate::address::Address;
@@ -133,7 +134,9 @@ impl<H: Handler> Reactor<H> {
         }
         let (detached, session) = self.cx.take_out(conn)?;
         if let Some(session) = session {
-            self.handler.on_close(&mut self.cx, conn, crate::CloseReason::Detached, session);
+            self.call(Callback::Close, Some(conn), |handler, cx| {
+                handler.on_close(cx, conn, crate::CloseReason::Detached, session);
+            });
         }
         self.cx.table.remove(conn);
         detached

@@ -9,6 +9,7 @@ use log::{debug, warn};
 use super::Context;
 use super::Reactor;
 use super::live::{Live, Phase};
+use super::pace::Callback;
 use super::timers::Deadline;
 use crate::address::Address;
 use crate::connection::Halt;
@@ -162,6 +163,15 @@ impl<H: Handler> Context<H> {
         }
     }
 
+    /// As [`listener_is_due`](Context::listener_is_due), when the list of those was lost.
+    pub(super) fn listener_is_due_again(&mut self, id: ListenerId) {
+        if let Some(entry) = self.listener_mut(id) {
+            entry.due = false;
+        }
+        self.listeners_due.retain(|due| *due != id);
+        self.listener_is_due(id);
+    }
+
     /// A descriptor has come free: those that lack one may try again. The one place that lifts a pause before its time.
     pub(super) fn retry_paused_listeners(&mut self) {
         if self.listeners_paused == 0 {
@@ -291,7 +301,9 @@ impl<H: Handler> Reactor<H> {
             debug!("refused {peer}: {what}");
             return;
         }
-        if self.handler.on_accept(&mut self.cx, &peer, listener) == Admission::Refuse {
+        let admission =
+            self.call(Callback::Accept, None, |handler, cx| handler.on_accept(cx, &peer, listener));
+        if admission != Some(Admission::Admit) {
             self.cx.stats.refused += 1;
             return;
         }
@@ -339,7 +351,7 @@ impl<H: Handler> Reactor<H> {
         self.cx.table.opened(conn);
         self.cx.arm_deadlines(conn);
         self.cx.current = Some(conn);
-        self.handler.on_open(&mut self.cx, conn);
+        self.call(Callback::Open, Some(conn), |handler, cx| handler.on_open(cx, conn));
         self.cx.current = None;
         if waiting {
             self.cx.mark_dirty(conn);

@@ -39,15 +39,16 @@ impl<H: Handler> Context<H> {
             if held != live.counted {
                 self.stats.buffered_bytes = self.stats.buffered_bytes + held as u64 - live.counted as u64;
                 live.counted = held;
-                self.judge_memory();
             }
         }
     }
 
-    fn judge_memory(&mut self) {
+    /// Acts on what is held, once a turn.
+    #[inline]
+    pub(super) fn judge_memory(&mut self) {
         if self.is_over_memory() {
             self.watch_memory();
-        } else {
+        } else if !self.memory.starved.is_empty() {
             for conn in std::mem::take(&mut self.memory.starved) {
                 if let Some(live) = self.table.get_mut(conn) {
                     live.starved = false;

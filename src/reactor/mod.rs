@@ -16,6 +16,8 @@ mod listeners;
 mod live;
 mod log_gate;
 mod memory;
+mod pace;
+mod panics;
 mod receive;
 mod send;
 mod series;
@@ -33,12 +35,15 @@ pub use builder::Builder;
 pub use context::Context;
 pub use dial::Detached;
 pub use listeners::Listening;
+pub use pace::{Callback, Stall};
+pub use panics::OnPanic;
 pub use send::{DropReason, Sent};
 pub use serve::{Served, serve};
 pub use shutdown::ShutdownReport;
 
 use std::mem;
-use std::time::Duration;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
 
 use crate::address::Address;
 use crate::error::Error;
@@ -187,9 +192,12 @@ impl<H: Handler> Reactor<H> {
     /// Takes turns until a shutdown has come to its end: [`Context::shutdown`] or [`Handle::shutdown`] asks for one.
     ///
     /// # Errors
-    /// The system's poller failed.
+    /// The system's poller failed, or the reactor has shut down because of a panic ([`OnPanic::Isolate`]).
     pub fn run(&mut self) -> Result<(), Error> {
-        while self.turn(None)? == Flow::Continue {}
+        let mut now = self.cx.poller.now();
+        while self.turn_at(None, now)? == Flow::Continue {
+            now = self.cx.turn_ended();
+        }
         Ok(())
     }
 
@@ -202,12 +210,31 @@ impl<H: Handler> Reactor<H> {
     /// # Errors
     /// The system's poller failed.
     pub fn turn(&mut self, timeout: Option<Duration>) -> Result<Flow, Error> {
+        self.turn_at(timeout, self.cx.poller.now())
+    }
+
+    /// A turn that begins at `now`.
+    fn turn_at(&mut self, timeout: Option<Duration>, now: Instant) -> Result<Flow, Error> {
+        if self.cx.on_panic == OnPanic::Abort {
+            return self.unguarded_turn(timeout, now);
+        }
+        match catch_unwind(AssertUnwindSafe(|| self.unguarded_turn(timeout, now))) {
+            Ok(result) => result,
+            Err(payload) => {
+                self.turn_panicked(payload);
+                Ok(Flow::Continue)
+            }
+        }
+    }
+
+    fn unguarded_turn(&mut self, timeout: Option<Duration>, now: Instant) -> Result<Flow, Error> {
         self.cx.note_owner();
         if !mem::replace(&mut self.started, true) {
             self.cx.take_time();
-            self.handler.on_start(&mut self.cx);
+            self.cx.turn_begins();
+            self.call(Callback::Start, None, H::on_start);
         }
-        let until = self.cx.next_timeout();
+        let until = self.cx.next_timeout(now);
         let timeout = match (timeout, until) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -216,6 +243,7 @@ impl<H: Handler> Reactor<H> {
         ready.clear();
         let waited = self.cx.poller.wait(timeout, &mut ready);
         self.cx.take_time();
+        self.cx.turn_begins();
         self.cx.stats.turns += 1;
 
         // What is left over by this turn belongs to the next one.
@@ -250,14 +278,19 @@ impl<H: Handler> Reactor<H> {
         self.tell_writable();
         self.advance_shutdown();
         self.reap();
+        self.cx.judge_memory();
         self.cx.arm_trim();
+        self.cx.turn_ends();
         waited.map_err(Error::Poll)?;
         if !self.is_finished() {
             return Ok(Flow::Continue);
         }
         // Threads that still have something to say get an answer, whether or not the reactor is kept.
         self.cx.queue.close();
-        Ok(Flow::Finished)
+        match self.cx.panicked.take() {
+            Some(text) => Err(Error::Panicked(text)),
+            None => Ok(Flow::Finished),
+        }
     }
 
     /// The longest that the next turn may be put off: zero while work is left over, the time to the next deadline, or
@@ -266,7 +299,7 @@ impl<H: Handler> Reactor<H> {
         if !self.started {
             return Some(Duration::ZERO);
         }
-        self.cx.next_timeout()
+        self.cx.next_timeout(self.cx.poller.now())
     }
 
     /// An event of a connection, a dial or a lingering socket.
@@ -349,7 +382,7 @@ impl<H: Handler> Reactor<H> {
             });
             if due {
                 self.cx.current = Some(conn);
-                self.handler.on_writable(&mut self.cx, conn);
+                self.call(Callback::Writable, Some(conn), |handler, cx| handler.on_writable(cx, conn));
                 self.cx.current = None;
             }
         }

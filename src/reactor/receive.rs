@@ -5,6 +5,7 @@ use std::mem;
 use log::{trace, warn};
 
 use super::live::{Input, Live, Phase};
+use super::pace::Callback;
 use super::{Context, Reactor};
 use crate::codec::{Codec, FrameError, Scan};
 use crate::connection::{COPY_IN_MAX, CloseReason};
@@ -45,7 +46,7 @@ impl<H: Handler> Reactor<H> {
             frame_begun: false,
         };
         self.cx.current = Some(conn);
-        self.read_and_deliver(conn, &mut shared, &mut budget);
+        self.guarded(Some(conn), |reactor| reactor.read_and_deliver(conn, &mut shared, &mut budget));
         self.cx.current = None;
         self.cx.stats.frames_in += (self.cx.limits.messages_per_turn - budget.messages) as u64;
         self.cx.read_buffer = shared;
@@ -53,6 +54,7 @@ impl<H: Handler> Reactor<H> {
             self.cx.arm_deadlines(conn);
         }
         self.cx.flush(conn);
+        self.cx.dispatched(Callback::Message, Some(conn));
     }
 
     fn read_and_deliver(&mut self, conn: ConnId, shared: &mut [u8], budget: &mut Budget) {
@@ -200,6 +202,7 @@ impl<H: Handler> Reactor<H> {
                     Ok(message) => {
                         *at += len;
                         budget.messages -= 1;
+                        trace!("connection {conn}: a frame of {len} bytes");
                         self.handler.on_message(&mut self.cx, conn, message);
                     }
                     Err(error) => return (Stop::Halted, Some(error)),

@@ -23,6 +23,13 @@ pub(super) struct Series<C> {
     runs: Vec<(usize, usize)>,
 }
 
+impl<C> Series<C> {
+    /// Takes back what an encoder had written when it panicked.
+    pub(super) fn forget_half_a_frame(&mut self) {
+        self.bytes.truncate(self.runs.iter().map(|(len, count)| len * count).sum());
+    }
+}
+
 impl<H: Handler> Context<H> {
     /// Begins a series after a broadcast to all (but one) that met nothing but empty outboxes.
     pub(super) fn begin_series(&mut self, codec: H::Codec, but: Option<ConnId>, receivers: usize) {

@@ -3,6 +3,7 @@
 use log::{debug, info};
 
 use super::live::{Input, Phase};
+use super::pace::Callback;
 use super::timers::Deadline;
 use super::{Context, Reactor};
 use crate::connection::CloseReason;
@@ -76,7 +77,7 @@ impl<H: Handler> Reactor<H> {
 
     fn begin_drain(&mut self) {
         info!("shutting down: {} connections are open", self.cx.table.open().len());
-        self.handler.on_shutdown(&mut self.cx);
+        self.call(Callback::Shutdown, None, H::on_shutdown);
         // Clients that the kernel has accepted and we have not would be reset: they are served like the others.
         for listener in self.cx.listener_ids() {
             self.accept(listener, usize::from(u16::MAX));

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::live::Phase;
+use super::pace::Callback;
 use super::{Context, Reactor};
 use crate::connection::CloseReason;
 use crate::error::DialError;
@@ -195,7 +196,8 @@ impl<H: Handler> Reactor<H> {
         }
         // One that has ended in this turn has no timers any more. What a timer sends is judged like what others send.
         if conn.is_none_or(|conn| self.cx.table.get(conn).is_some_and(|live| live.phase < Phase::Ended)) {
-            self.handler.on_timer(&mut self.cx, Timer { id: TimerId(key), key: user, conn });
+            let timer = Timer { id: TimerId(key), key: user, conn };
+            self.call(Callback::Timer, conn, |handler, cx| handler.on_timer(cx, timer));
         }
     }
 }

@@ -4,6 +4,7 @@ mod accepting;
 mod closing;
 mod flow;
 mod messages;
+mod panicking;
 mod random;
 mod sending;
 mod shutdown;
