@@ -6,4 +6,4 @@ mod pool;
 mod write_queue;
 
 pub(crate) use pool::Pool;
-pub(crate) use write_queue::{SLICES, WriteQueue};
+pub(crate) use write_queue::{Label, Ledger, Payload, SLICES, Shared, WriteQueue};

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::Context;
 use super::send::{BY_REFERENCE, DropReason, Sent};
+use crate::buffer::Shared;
 use crate::codec::{Codec, EncodeError, Output};
 use crate::handler::{Handler, Outgoing};
 use crate::id::ConnId;
@@ -66,7 +67,7 @@ struct Encoded<C> {
 #[derive(Debug)]
 enum Shape {
     Copied,
-    Shared(Bytes),
+    Shared(Shared),
 }
 
 impl<H: Handler> Context<H> {
@@ -136,7 +137,7 @@ impl<H: Handler> Context<H> {
         message: Outgoing<'_, H>,
         encoded: &mut Option<Encoded<H::Codec>>,
     ) -> (Sent, bool) {
-        let Context { table, pool, scratch, limits, current, dirty, .. } = self;
+        let Context { table, pool, scratch, limits, current, dirty, ledger, .. } = self;
         let Some(live) = table.get_mut(to) else { return (self.dropped(DropReason::Gone), false) };
         if let Some(reason) = live.refuses(limits, *current == Some(to)) {
             return (self.refused(to, reason), false);
@@ -150,7 +151,7 @@ impl<H: Handler> Context<H> {
                     if scratch.len() < SHARE {
                         Shape::Copied
                     } else {
-                        Shape::Shared(Bytes::from(std::mem::take(scratch)))
+                        Shape::Shared(ledger.enter(Bytes::from(std::mem::take(scratch))))
                     }
                 });
                 encoded.insert(Encoded { codec: live.codec.clone(), bytes })
@@ -167,7 +168,7 @@ impl<H: Handler> Context<H> {
                 if fresh || bytes.len() >= BY_REFERENCE {
                     live.outbox.share(bytes.clone(), pool);
                 } else {
-                    live.outbox.copy(bytes, pool);
+                    live.outbox.copy(bytes.bytes(), pool);
                 }
                 live.outbox.mark(bytes.len(), pool);
             }

@@ -20,7 +20,7 @@ use super::sources::Sources;
 use super::table::Table;
 use super::timers::Deadline;
 use crate::address::Address;
-use crate::buffer::Pool;
+use crate::buffer::{Ledger, Pool};
 use crate::connection::{CloseReason, Halt};
 use crate::error::{DialError, Error};
 use crate::handle::{Command, Handle, Queue};
@@ -48,6 +48,8 @@ pub struct Context<H: Handler> {
     pub(super) timers: Timers<Deadline>,
     pub(super) groups: HashMap<u64, Vec<ConnId>>,
     pub(super) pool: Pool,
+    /// Payloads that several outboxes hold.
+    pub(super) ledger: Ledger,
     pub(super) limits: Limits,
     pub(super) stats: Stats,
     pub(super) now: Instant,
@@ -133,6 +135,7 @@ impl<H: Handler> Context<H> {
             timers: Timers::new(),
             groups: HashMap::new(),
             pool: Pool::new(limits.spare_bytes),
+            ledger: Ledger::default(),
             stats: Stats::default(),
             now,
             tick: Tick::new(now, now),
@@ -185,6 +188,7 @@ impl<H: Handler> Context<H> {
     pub fn stats(&self) -> Stats {
         let mut stats = self.stats;
         stats.open = self.table.open().len() as u64;
+        stats.buffered_bytes = self.buffered() as u64;
         stats
     }
 

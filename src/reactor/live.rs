@@ -214,10 +214,15 @@ impl<C: Codec, S: Default> Live<C, S> {
         true
     }
 
-    /// What it holds, by capacity.
+    /// What it holds alone, by capacity.
     #[inline]
     pub(super) fn held(&self) -> usize {
         self.inbox.held() + self.outbox.held()
+    }
+
+    /// What would be let go of with it, if it is the last to hold what it shares.
+    pub(super) fn burden(&self) -> usize {
+        self.held() + self.outbox.shared()
     }
 
     /// Whether something is left to be delivered or read without a further event.

@@ -17,6 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// What is known while the memory limit is exceeded.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
+    /// What connections hold, each for itself.
+    held: usize,
     /// Connections that have something to read and may not.
     starved: Vec<ConnId>,
     /// A look is due, see [`PATIENCE`].
@@ -26,9 +28,15 @@ pub(super) struct Memory {
 }
 
 impl<H: Handler> Context<H> {
+    /// All bytes that are held at the moment, both ways, those of shared payloads once.
+    #[inline]
+    pub(super) fn buffered(&self) -> usize {
+        self.memory.held + self.ledger.bytes()
+    }
+
     #[inline]
     pub(super) fn is_over_memory(&self) -> bool {
-        self.stats.buffered_bytes > self.limits.memory_limit as u64
+        self.buffered() > self.limits.memory_limit
     }
 
     /// Brings the sum of held bytes up to date with what `conn` holds, and acts when that crosses the limit.
@@ -37,7 +45,7 @@ impl<H: Handler> Context<H> {
         if let Some(live) = self.table.get_mut(conn) {
             let held = live.held();
             if held != live.counted {
-                self.stats.buffered_bytes = self.stats.buffered_bytes + held as u64 - live.counted as u64;
+                self.memory.held = self.memory.held + held - live.counted;
                 live.counted = held;
             }
         }
@@ -89,10 +97,10 @@ impl<H: Handler> Reactor<H> {
         }
         if cx.memory.moved == (cx.stats.bytes_in, cx.stats.bytes_out) {
             let mut holders: Vec<_> =
-                cx.table.all().filter_map(|conn| Some((cx.table.get(conn)?.counted, conn))).collect();
+                cx.table.all().filter_map(|conn| Some((cx.table.get(conn)?.burden(), conn))).collect();
             holders.sort_unstable_by(|a, b| b.cmp(a));
             if cx.gate.opens("memory", cx.now) {
-                let (held, limit) = (cx.stats.buffered_bytes, cx.limits.memory_limit);
+                let (held, limit) = (cx.buffered(), cx.limits.memory_limit);
                 warn!(
                     "{held} bytes are held where {limit} are the most, and nothing moves: closing the largest holders"
                 );

@@ -181,7 +181,7 @@ impl<H: Handler> Context<H> {
         let through = live.outbox.is_empty() && live.writable && live.phase >= Phase::Open;
         live.outbox.mark(total, pool);
         let written = if through { self.write_through(to, segments.parts(&copied)) } else { 0 };
-        let Context { table, pool, limits, dirty, .. } = self;
+        let Context { table, pool, limits, dirty, ledger, .. } = self;
         let Some(live) = table.get_mut(to) else { return Sent::Dropped(DropReason::Gone) };
         if live.phase < Phase::Ended {
             let mut skip = written;
@@ -190,7 +190,9 @@ impl<H: Handler> Context<H> {
                 skip -= skipped;
                 match part {
                     Part::Borrowed(bytes) => live.outbox.copy(&bytes[skipped..], pool),
-                    Part::Shared(whole, bytes) => live.outbox.share(whole.slice_ref(&bytes[skipped..]), pool),
+                    Part::Shared(whole, bytes) => {
+                        live.outbox.share(ledger.enter(whole.slice_ref(&bytes[skipped..])), pool)
+                    }
                 }
             }
             if live.outbox.is_empty() {

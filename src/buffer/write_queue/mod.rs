@@ -1,11 +1,18 @@
 //! What waits to be written to one stream: bytes in order, and where its messages end.
 
+mod parcels;
+mod shared;
+#[cfg(test)]
+mod tests;
+mod whole;
+
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
-use bytes::Bytes;
-
 use super::Pool;
+use parcels::Parcels;
+pub(crate) use parcels::{Label, Payload};
+pub(crate) use shared::{Ledger, Shared};
 
 /// A chunk that has grown to this is left alone and another is begun, so that a long queue never moves.
 const CHUNK: usize = 64 * 1024;
@@ -46,7 +53,11 @@ pub(crate) struct Backlog {
     chunks: VecDeque<Chunk>,
     /// The capacity of the owned chunks.
     capacity: usize,
+    /// The length of the shared ones.
+    shared: usize,
     runs: VecDeque<Run>,
+    /// Whole messages behind all the rest, for a connection that may drop some.
+    parcels: Option<Box<Parcels>>,
 }
 
 impl Backlog {
@@ -59,14 +70,14 @@ impl Backlog {
 #[derive(Debug)]
 enum Chunk {
     Owned(Vec<u8>),
-    Shared(Bytes),
+    Shared(Shared),
 }
 
 impl Chunk {
     fn bytes(&self) -> &[u8] {
         match self {
             Chunk::Owned(bytes) => bytes,
-            Chunk::Shared(bytes) => bytes,
+            Chunk::Shared(shared) => shared.bytes(),
         }
     }
 }
@@ -90,11 +101,18 @@ impl WriteQueue {
         self.bytes == 0
     }
 
-    /// What this queue holds, by capacity; shared bytes by length.
+    /// What this queue holds alone, by capacity.
     #[inline]
     pub(crate) fn held(&self) -> usize {
         let Some(backlog) = &self.backlog else { return self.tail.capacity() };
-        self.tail.capacity() + backlog.capacity + backlog.runs.capacity() * size_of::<Run>()
+        let parcels = backlog.parcels.as_ref().map_or(0, |parcels| parcels.held());
+        self.tail.capacity() + backlog.capacity + backlog.runs.capacity() * size_of::<Run>() + parcels
+    }
+
+    /// What it holds together with others, by length.
+    pub(crate) fn shared(&self) -> usize {
+        let Some(backlog) = &self.backlog else { return 0 };
+        backlog.shared + backlog.parcels.as_ref().map_or(0, |parcels| parcels.shared())
     }
 
     /// Where a message may be appended; [`commit`](WriteQueue::commit) follows, or a truncation to the length
@@ -152,15 +170,15 @@ impl WriteQueue {
     }
 
     /// Appends shared bytes, as [`copy`](WriteQueue::copy) but by one more reference.
-    pub(crate) fn share(&mut self, bytes: Bytes, pool: &mut Pool) {
-        if bytes.is_empty() {
+    pub(crate) fn share(&mut self, shared: Shared, pool: &mut Pool) {
+        if shared.len() == 0 {
             return;
         }
         self.retire_tail(pool);
-        self.bytes += bytes.len();
+        self.bytes += shared.len();
         let backlog = self.backlog.get_or_insert_with(|| pool.backlog());
-        backlog.capacity += bytes.len();
-        backlog.chunks.push_back(Chunk::Shared(bytes));
+        backlog.shared += shared.len();
+        backlog.chunks.push_back(Chunk::Shared(shared));
     }
 
     /// Takes the bytes of the tail behind `len` out: the copied parts of a message that has others by reference.
@@ -196,7 +214,7 @@ impl WriteQueue {
     #[inline]
     pub(crate) fn single(&self) -> Option<&[u8]> {
         match &self.backlog {
-            Some(backlog) if !backlog.chunks.is_empty() => None,
+            Some(backlog) if !backlog.chunks.is_empty() || backlog.parcels.is_some() => None,
             _ => Some(&self.tail[self.sent..]),
         }
     }
@@ -214,14 +232,25 @@ impl WriteQueue {
                 total += bytes.len();
             }
         }
-        (count, total)
+        match self.backlog.as_ref().and_then(|backlog| backlog.parcels.as_ref()) {
+            // Behind all the rest, not behind the front of it.
+            Some(parcels) if total == self.bytes - parcels.bytes() => {
+                let (count, more) = parcels.slices(into, count);
+                (count, total + more)
+            }
+            _ => (count, total),
+        }
     }
 
     /// A copy of all unsent bytes, for one who takes the connection over.
     pub(crate) fn to_vec(&self) -> Vec<u8> {
         let older = self.backlog.iter().flat_map(|backlog| &backlog.chunks).map(Chunk::bytes);
         let all: Vec<u8> = older.chain([self.tail.as_slice()]).flatten().copied().collect();
-        all[self.sent..].to_vec()
+        let mut unsent = all[self.sent..].to_vec();
+        if let Some(parcels) = self.backlog.as_ref().and_then(|backlog| backlog.parcels.as_ref()) {
+            parcels.copy_to(&mut unsent);
+        }
+        unsent
     }
 
     /// The first `n` unsent bytes were written. Returns how many messages that finished.
@@ -232,6 +261,35 @@ impl WriteQueue {
             self.clear(pool);
             return frames;
         }
+        if self.has_parcels() {
+            return self.advance_to_parcels(n, pool);
+        }
+        self.advance_front(n, pool)
+    }
+
+    /// As [`advance`](WriteQueue::advance), when whole messages wait behind the rest.
+    #[cold]
+    fn advance_to_parcels(&mut self, n: usize, pool: &mut Pool) -> u64 {
+        let before = self.bytes - self.parcels(pool).bytes();
+        if n < before {
+            return self.advance_front(n, pool);
+        }
+        // The rest is done with: what was in it is counted, and its memory goes back.
+        let parcels = self.backlog.as_mut().and_then(|backlog| backlog.parcels.take());
+        let left = self.bytes - n;
+        let mut frames = self.messages();
+        self.clear(pool);
+        if let Some(mut parcels) = parcels {
+            frames += parcels.advance(n - before);
+            self.backlog.get_or_insert_with(|| pool.backlog()).parcels = Some(parcels);
+        }
+        self.bytes = left;
+        frames
+    }
+
+    /// The first `n` unsent bytes, fewer than those in chunks and tail, were written.
+    #[inline]
+    fn advance_front(&mut self, n: usize, pool: &mut Pool) -> u64 {
         let frames = self.unmark(n);
         self.bytes -= n;
         self.sent += n;
@@ -247,7 +305,7 @@ impl WriteQueue {
                     backlog.capacity -= chunk.capacity();
                     pool.give_output(chunk);
                 }
-                Some(Chunk::Shared(chunk)) => backlog.capacity -= chunk.len(),
+                Some(Chunk::Shared(chunk)) => backlog.shared -= chunk.len(),
                 None => {}
             }
         }
@@ -256,7 +314,10 @@ impl WriteQueue {
 
     /// Whole or begun messages that wait.
     pub(crate) fn messages(&self) -> u64 {
-        let older = self.backlog.as_ref().map_or(0, |backlog| backlog.runs.iter().map(|r| r.count).sum());
+        let older = self.backlog.as_ref().map_or(0, |backlog| {
+            let runs: usize = backlog.runs.iter().map(|run| run.count).sum();
+            runs + backlog.parcels.as_ref().map_or(0, |parcels| parcels.count())
+        });
         (older + self.last.count) as u64
     }
 
@@ -308,8 +369,9 @@ impl WriteQueue {
                 pool.give_output(chunk);
             }
         }
-        backlog.capacity = 0;
+        (backlog.capacity, backlog.shared) = (0, 0);
         backlog.runs.clear();
+        backlog.parcels = None;
         pool.give_backlog(backlog);
     }
 
@@ -322,124 +384,5 @@ impl WriteQueue {
         let backlog = self.backlog.get_or_insert_with(|| pool.backlog());
         backlog.capacity += tail.capacity();
         backlog.chunks.push_back(Chunk::Owned(tail));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn queued(queue: &WriteQueue) -> Vec<u8> {
-        let mut slices = [IoSlice::new(&[]); SLICES];
-        let (count, total) = queue.slices(&mut slices);
-        let bytes: Vec<u8> = slices[..count].iter().flat_map(|s| s.to_vec()).collect();
-        assert_eq!(bytes.len(), total);
-        bytes
-    }
-
-    #[test]
-    fn an_empty_queue_holds_no_memory() {
-        let mut pool = Pool::new(1 << 20);
-        let mut queue = WriteQueue::default();
-        queue.tail(&mut pool).extend_from_slice(b"reply");
-        queue.commit(5, &mut pool);
-        assert_eq!(queue.single(), Some(&b"reply"[..]));
-        assert_eq!(queue.advance(5, &mut pool), 1);
-        assert_eq!((queue.held(), queue.bytes()), (0, 0));
-    }
-
-    #[test]
-    fn a_message_counts_when_its_last_byte_is_written() {
-        let mut pool = Pool::new(1 << 20);
-        let mut queue = WriteQueue::default();
-        for message in [&b"aaaa"[..], b"bb", b"cc"] {
-            queue.tail(&mut pool).extend_from_slice(message);
-            queue.commit(message.len(), &mut pool);
-        }
-        assert_eq!(queue.messages(), 3);
-        assert_eq!(queue.advance(3, &mut pool), 0);
-        assert_eq!(queue.advance(2, &mut pool), 1);
-        assert_eq!(queue.advance(2, &mut pool), 1);
-        assert_eq!(queued(&queue), b"c");
-        assert_eq!(queue.advance(1, &mut pool), 1);
-    }
-
-    #[test]
-    fn a_message_without_bytes_has_no_end_of_its_own() {
-        let mut pool = Pool::new(1 << 20);
-        let mut queue = WriteQueue::default();
-        queue.tail(&mut pool);
-        queue.commit(0, &mut pool);
-        assert_eq!(queue.held(), 0);
-        queue.commit_many(0, 3, &mut pool);
-        queue.tail(&mut pool).extend_from_slice(b"ab");
-        queue.commit_many(1, 2, &mut pool);
-        assert_eq!(queue.messages(), 2);
-        assert_eq!(queue.advance(1, &mut pool), 1);
-    }
-
-    #[derive(Debug, Clone)]
-    enum Op {
-        Small(usize),
-        Copy(usize),
-        Share(usize),
-        Advance(usize),
-    }
-
-    fn op() -> impl Strategy<Value = Op> {
-        prop_oneof![
-            (1usize..50).prop_map(Op::Small),
-            (1usize..40_000).prop_map(Op::Copy),
-            (1usize..40_000).prop_map(Op::Share),
-            (1usize..60_000).prop_map(Op::Advance),
-        ]
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-        /// Against a plain vector and a list of ends.
-        #[test]
-        fn any_order_of_operations_keeps_bytes_ends_and_capacity(ops in prop::collection::vec(op(), 1..30)) {
-            let mut pool = Pool::new(1 << 20);
-            let mut queue = WriteQueue::default();
-            let mut bytes: VecDeque<u8> = VecDeque::new();
-            let (mut total, mut written, mut ends) = (0usize, 0usize, VecDeque::new());
-            for (step, op) in ops.into_iter().enumerate() {
-                let fill = |n: usize| vec![step as u8; n];
-                match op {
-                    Op::Small(n) => {
-                        queue.tail(&mut pool).extend_from_slice(&fill(n));
-                        queue.commit(n, &mut pool);
-                        bytes.extend(fill(n)); total += n; ends.push_back(total);
-                    }
-                    Op::Copy(n) => {
-                        queue.copy(&fill(n), &mut pool);
-                        queue.mark(n, &mut pool);
-                        bytes.extend(fill(n)); total += n; ends.push_back(total);
-                    }
-                    Op::Share(n) => {
-                        queue.share(Bytes::from(fill(n)), &mut pool);
-                        queue.mark(n, &mut pool);
-                        bytes.extend(fill(n)); total += n; ends.push_back(total);
-                    }
-                    Op::Advance(n) => {
-                        let n = n.min(queue.bytes());
-                        let frames = queue.advance(n, &mut pool);
-                        bytes.drain(..n); written += n;
-                        let mut expected = 0;
-                        while ends.front().is_some_and(|end| *end <= written) { ends.pop_front(); expected += 1; }
-                        prop_assert_eq!(frames, expected);
-                    }
-                }
-                prop_assert_eq!(queue.bytes(), bytes.len());
-                prop_assert_eq!(queue.messages(), ends.len() as u64);
-                let front = queued(&queue);
-                prop_assert!(bytes.iter().take(front.len()).eq(front.iter()));
-                prop_assert!(queue.held() >= queue.bytes());
-            }
-            queue.clear(&mut pool);
-            prop_assert_eq!((queue.held(), queue.bytes(), queue.messages()), (0, 0, 0));
-        }
     }
 }
