@@ -90,6 +90,12 @@ pub trait Handler: Sized {
         let _ = (cx, conn);
     }
 
+    /// Messages for `conn` were dropped, because its policy is [`Overflow::Tell`](crate::Overflow::Tell) and more than the write
+    /// limit waits for it. Once until its outbox has fallen to the low mark; [`Context::missed`] says how many.
+    fn on_overflow(&mut self, cx: &mut Context<Self>, conn: ConnId) {
+        let _ = (cx, conn);
+    }
+
     /// A timer has come due.
     fn on_timer(&mut self, cx: &mut Context<Self>, timer: Timer) {
         let _ = (cx, timer);

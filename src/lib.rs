@@ -230,7 +230,7 @@ mod limits;
 mod stats;
 
 pub use address::{Address, AddressError};
-pub use connection::CloseReason;
+pub use connection::{CloseReason, Overflow};
 pub use error::{DialError, Error};
 pub use handle::{Handle, HandleError};
 pub use handler::{Admission, HalfClose, Handler, Message, Outgoing, Owned, Timer};
@@ -239,7 +239,7 @@ pub use id::{ConnId, ListenerId, TimerId};
 pub use limits::Limits;
 pub use net::{Keepalive, ListenOptions, SocketOptions, ToAddresses, resolve};
 pub use reactor::{
-    Broadcast, Builder, Callback, Context, Detached, DropReason, Flow, Listening, OnPanic, Reactor, Sent,
-    Served, ShutdownReport, Stall, To, serve,
+    Broadcast, Builder, Callback, Context, Detached, DropReason, Envelope, Flow, Listening, OnPanic, Reactor,
+    Sent, Served, ShutdownReport, Stall, To, serve,
 };
 pub use stats::Stats;

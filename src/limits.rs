@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::connection::Overflow;
 use crate::error::Error;
 
 /// The bounds of one reactor. Each breach has a named outcome, and none of them is a surprise of the machine.
@@ -46,9 +47,12 @@ pub struct Limits {
     /// not flutter.
     pub low_mark: usize,
     /// Bytes in the outbox above which what *others* send to a connection closes it as a slow consumer. It judges what was
-    /// queued before a message, so that one message of any size passes an empty outbox. Defaults to 16 MiB, some seconds
-    /// of a slow line.
+    /// queued before a message, so that one message of any size passes an empty outbox. [`overflow`](Limits::overflow) may say
+    /// otherwise. Defaults to 16 MiB, some seconds of a slow line.
     pub write_limit: usize,
+    /// What becomes of messages past the write limit, for connections that were not told otherwise. Defaults to
+    /// [`Overflow::Close`], see there.
+    pub overflow: Overflow,
     /// Bytes held for all connections together, half messages and outboxes, by capacity. Past it no connection is read and
     /// no client let in; when nothing moves for a second, those that hold the most are closed until the rest fits. Defaults
     /// to 1 GiB, because a process without a bound ends by the system's hand.
@@ -107,6 +111,7 @@ impl Default for Limits {
             high_mark: 1024 * 1024,
             low_mark: 256 * 1024,
             write_limit: 16 * 1024 * 1024,
+            overflow: Overflow::Close,
             memory_limit: 1024 * 1024 * 1024,
             idle_timeout: None,
             first_message_timeout: None,

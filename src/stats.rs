@@ -28,8 +28,10 @@ pub struct Stats {
     pub bytes_skipped: u64,
     /// Messages handed to the kernel whole.
     pub frames_out: u64,
-    /// Messages that were sent to a connection and dropped: gone, closing, or not sayable in its framing.
+    /// Messages that were sent to a connection and dropped: it is gone, closing, or too slow, or its framing cannot say them.
     pub frames_dropped: u64,
+    /// Of those, by an [`Overflow`](crate::Overflow) policy.
+    pub frames_overflowed: u64,
     /// Bytes of the streams that were read, prefixes and delimiters included.
     pub bytes_in: u64,
     /// Bytes that the kernel took.
@@ -72,6 +74,7 @@ impl Stats {
             (&mut self.bytes_skipped, other.bytes_skipped),
             (&mut self.frames_out, other.frames_out),
             (&mut self.frames_dropped, other.frames_dropped),
+            (&mut self.frames_overflowed, other.frames_overflowed),
             (&mut self.bytes_in, other.bytes_in),
             (&mut self.bytes_out, other.bytes_out),
             (&mut self.buffered_bytes, other.buffered_bytes),

@@ -131,6 +131,7 @@ fn stats_json(stats: &Stats) -> Value {
         "bytes_skipped": stats.bytes_skipped,
         "frames_out": stats.frames_out,
         "frames_dropped": stats.frames_dropped,
+        "frames_overflowed": stats.frames_overflowed,
         "bytes_in": stats.bytes_in,
         "bytes_out": stats.bytes_out,
         "buffered_bytes": stats.buffered_bytes,

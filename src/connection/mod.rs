@@ -5,7 +5,9 @@
 mod close_reason;
 mod halt;
 mod inbox;
+mod overflow;
 
 pub use close_reason::CloseReason;
 pub(crate) use halt::{Halt, Halts};
 pub(crate) use inbox::{COPY_IN_MAX, Inbox};
+pub use overflow::Overflow;

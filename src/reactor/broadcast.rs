@@ -3,9 +3,11 @@
 use bytes::Bytes;
 
 use super::Context;
+use super::overflow;
 use super::send::{BY_REFERENCE, DropReason, Sent};
-use crate::buffer::Shared;
+use crate::buffer::{Label, Shared};
 use crate::codec::{Codec, EncodeError, Output};
+use crate::connection::Overflow;
 use crate::handler::{Handler, Outgoing};
 use crate::id::ConnId;
 
@@ -37,7 +39,7 @@ pub struct Broadcast {
     pub queued: usize,
     /// Of those, so many outboxes are above the high mark.
     pub above_mark: usize,
-    /// So many did not get it: gone, closing, or closed now as slow consumers.
+    /// So many did not get it: gone, closing, closed now as slow consumers, or by their overflow policy.
     pub dropped: usize,
     /// So many did not get it because their framing cannot say it.
     pub refused: usize,
@@ -75,13 +77,23 @@ impl<H: Handler> Context<H> {
     ///
     /// It is encoded once for all whose codecs say [`same_encoding`](Codec::same_encoding), and once for each other. Each
     /// receiver is judged by its own outbox, and a slow one never delays the others: past the write limit it is closed at
-    /// the end of the turn.
+    /// the end of the turn, unless it has another [`Overflow`] policy.
     pub fn broadcast(&mut self, to: To<'_>, message: Outgoing<'_, H>) -> Broadcast {
+        self.broadcast_labelled(to, message, Label::default())
+    }
+
+    pub(super) fn broadcast_labelled(
+        &mut self,
+        to: To<'_>,
+        message: Outgoing<'_, H>,
+        label: Label,
+    ) -> Broadcast {
         let but = match to {
             To::AllBut(but) => Some(but),
             _ => None,
         };
-        if matches!(to, To::All | To::AllBut(_)) {
+        let plain = label == Label::default();
+        if plain && matches!(to, To::All | To::AllBut(_)) {
             if let Some(result) = self.gather(but, message) {
                 return result;
             }
@@ -92,7 +104,7 @@ impl<H: Handler> Context<H> {
         match to {
             To::Set(set) => {
                 for conn in set {
-                    result.count(self.send_encoded(*conn, message, &mut encoded).0);
+                    result.count(self.send_encoded(*conn, message, label, &mut encoded).0);
                 }
             }
             // Nothing in here opens or removes a connection, so that places stay what they are.
@@ -101,7 +113,7 @@ impl<H: Handler> Context<H> {
                 for place in 0..self.table.open().len() {
                     let conn = self.table.open()[place];
                     if but != Some(conn) {
-                        let (sent, fresh) = self.send_encoded(conn, message, &mut encoded);
+                        let (sent, fresh) = self.send_encoded(conn, message, label, &mut encoded);
                         alike &= fresh;
                         result.count(sent);
                     }
@@ -119,7 +131,7 @@ impl<H: Handler> Context<H> {
                         break;
                     };
                     if !matches!(to, To::GroupBut(_, but) if but == conn) {
-                        result.count(self.send_encoded(conn, message, &mut encoded).0);
+                        result.count(self.send_encoded(conn, message, label, &mut encoded).0);
                     }
                 }
                 if let Some((key, members)) = self.walked_group.take() {
@@ -135,14 +147,16 @@ impl<H: Handler> Context<H> {
         &mut self,
         to: ConnId,
         message: Outgoing<'_, H>,
+        label: Label,
         encoded: &mut Option<Encoded<H::Codec>>,
     ) -> (Sent, bool) {
         let Context { table, pool, scratch, limits, current, dirty, ledger, .. } = self;
         let Some(live) = table.get_mut(to) else { return (self.dropped(DropReason::Gone), false) };
-        if let Some(reason) = live.refuses(limits, *current == Some(to)) {
-            return (self.refused(to, reason), false);
-        }
         let fresh = live.outbox.is_empty();
+        // One of the many that the usual way is not for: it needs a look at its policy, or the message at its label.
+        let special = label != Label::default()
+            || live.refuses(limits, *current == Some(to)).is_some()
+            || live.overflow != Overflow::Close && (live.outbox.has_parcels() || *current == Some(to));
         let encoded = match encoded {
             Some(encoded) if encoded.codec.same_encoding(&live.codec) => encoded,
             None if live.codec.same_encoding(&live.codec) => {
@@ -156,8 +170,26 @@ impl<H: Handler> Context<H> {
                 });
                 encoded.insert(Encoded { codec: live.codec.clone(), bytes })
             }
-            _ => return (self.append(to, |codec, out| codec.encode(message, out)), false),
+            _ => {
+                return (self.append_by_policy(to, label, |codec, out| codec.encode(message, out)), false);
+            }
         };
+        if special {
+            let sent = match &encoded.bytes {
+                Ok(Shape::Copied) => {
+                    let bytes = std::mem::take(scratch);
+                    let sent = self.append_encoded(to, label, overflow::Encoded::Copied(&bytes));
+                    self.scratch = bytes;
+                    sent
+                }
+                Ok(Shape::Shared(bytes)) => self.append_encoded(to, label, overflow::Encoded::Shared(bytes)),
+                Err(error) => {
+                    let error = *error;
+                    self.dropped(DropReason::Refused(error))
+                }
+            };
+            return (sent, false);
+        }
         match &encoded.bytes {
             Ok(Shape::Copied) => {
                 live.outbox.tail(pool).extend_from_slice(scratch);

@@ -79,6 +79,8 @@ pub struct Context<H: Handler> {
     pub(super) opening: Vec<ConnId>,
     /// Those whose `on_writable` is due.
     pub(super) writable: Vec<ConnId>,
+    /// Those whose `on_overflow` is due.
+    pub(super) overflowing: Vec<ConnId>,
     /// Those that have ended, and why.
     pub(super) ending: Vec<(ConnId, CloseReason)>,
     /// Dials that have failed, and why.
@@ -152,6 +154,7 @@ impl<H: Handler> Context<H> {
             unfinished: Vec::new(),
             opening: Vec::new(),
             writable: Vec::new(),
+            overflowing: Vec::new(),
             ending: Vec::new(),
             dials_failed: Vec::new(),
             detaching: Vec::new(),
@@ -382,6 +385,7 @@ impl<H: Handler> Context<H> {
             && self.unfinished.is_empty()
             && self.opening.is_empty()
             && self.writable.is_empty()
+            && self.overflowing.is_empty()
             && self.ending.is_empty()
             && self.dials_failed.is_empty()
             && self.detaching.is_empty()

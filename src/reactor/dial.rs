@@ -72,6 +72,7 @@ impl<H: Handler> Context<H> {
         mut live: Live<H::Codec, H::Session>,
         early: Option<DialError>,
     ) -> (ConnId, Option<DialError>) {
+        live.overflow = self.limits.overflow;
         let next = self.table.next_id();
         let early = early.or_else(|| {
             self.poller.add_stream(&mut live.stream, next.slot, next.generation).map_err(DialError::Io).err()

@@ -41,7 +41,8 @@ impl<H: Handler> Context<H> {
                 Wrote::Failed(reason) => return self.end(conn, reason),
             }
         }
-        let quiet = live.phase == Phase::Open && !live.above_mark && live.held() == live.counted;
+        let quiet =
+            live.phase == Phase::Open && !live.above_mark && !live.overflowed && live.held() == live.counted;
         if live.outbox.is_empty() {
             live.waits = false;
         } else if !live.waits {
@@ -70,6 +71,9 @@ impl<H: Handler> Context<H> {
             }
         }
         let Some(live) = self.table.get_mut(conn) else { return };
+        if live.overflowed && live.outbox.bytes() <= low_mark {
+            live.overflowed = false;
+        }
         if live.phase >= Phase::Finishing && live.outbox.is_empty() {
             self.finish_if_done(conn);
         }

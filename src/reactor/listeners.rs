@@ -248,6 +248,7 @@ impl<H: Handler> Context<H> {
     pub(super) fn insert(&mut self, mut live: Live<H::Codec, H::Session>) -> io::Result<ConnId> {
         let next = self.table.next_id();
         self.poller.add_stream(&mut live.stream, next.slot, next.generation)?;
+        live.overflow = self.limits.overflow;
         Ok(self.table.insert(live))
     }
 }

@@ -3,7 +3,7 @@
 use crate::address::Address;
 use crate::buffer::WriteQueue;
 use crate::codec::Codec;
-use crate::connection::{CloseReason, Halt, Halts, Inbox};
+use crate::connection::{CloseReason, Halt, Halts, Inbox, Overflow};
 use crate::id::ListenerId;
 use crate::net::{Received, Stream};
 use crate::time::{Tick, TimerKey};
@@ -77,6 +77,10 @@ pub(super) struct Live<C, S> {
     pub(super) lossy: bool,
     /// We dialed it.
     pub(super) dialed: bool,
+    /// What becomes of messages that it does not take fast enough.
+    pub(super) overflow: Overflow,
+    /// Its handler was told of such messages, and its outbox has not fallen to the low mark since.
+    pub(super) overflowed: bool,
     /// When a byte last came or went.
     pub(super) active: Tick,
     /// When the kernel last took something of what waits.
@@ -118,6 +122,8 @@ pub(super) struct Extras {
     pub(super) timers: Vec<TimerKey>,
     /// Keys of groups, and the place in each.
     pub(super) groups: Vec<(u64, usize)>,
+    /// Messages that the overflow policy has dropped.
+    pub(super) missed: u64,
 }
 
 impl<C: Codec, S: Default> Live<C, S> {
@@ -141,6 +147,8 @@ impl<C: Codec, S: Default> Live<C, S> {
             reads_above_mark: phase == Phase::Dialing,
             lossy: false,
             dialed: phase == Phase::Dialing,
+            overflow: Overflow::Close,
+            overflowed: false,
             owed: 0,
             place: u32::MAX,
             stream,

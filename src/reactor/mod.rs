@@ -10,12 +10,14 @@ mod commands;
 mod context;
 mod deadlines;
 mod dial;
+mod envelope;
 mod flush;
 mod groups;
 mod listeners;
 mod live;
 mod log_gate;
 mod memory;
+mod overflow;
 mod pace;
 mod panics;
 mod receive;
@@ -34,6 +36,7 @@ pub use broadcast::{Broadcast, To};
 pub use builder::Builder;
 pub use context::Context;
 pub use dial::Detached;
+pub use envelope::Envelope;
 pub use listeners::Listening;
 pub use pace::{Callback, Stall};
 pub use panics::OnPanic;
@@ -78,7 +81,7 @@ pub enum Flow {
 /// 3. Connections with something left over from the last turn.
 /// 4. Commands of other threads.
 /// 5. Timers that are due.
-/// 6. What was queued for others is written; `on_writable`.
+/// 6. What was queued for others is written; `on_writable`, `on_overflow`.
 /// 7. Connections that have ended: `on_close`, then their sockets and slots are let go.
 ///
 /// What a callback of step 5 to 7 queues is served by the very next turn, which does not wait.
@@ -276,6 +279,7 @@ impl<H: Handler> Reactor<H> {
         }
         self.flush_dirty();
         self.tell_writable();
+        self.tell_overflowing();
         self.advance_shutdown();
         self.reap();
         self.cx.judge_memory();
@@ -369,6 +373,19 @@ impl<H: Handler> Reactor<H> {
             }
         }
         keep_memory(&mut self.cx.dirty, dirty);
+    }
+
+    fn tell_overflowing(&mut self) {
+        if self.cx.overflowing.is_empty() {
+            return;
+        }
+        for conn in mem::take(&mut self.cx.overflowing) {
+            if self.cx.table.get(conn).is_some_and(|live| live.phase < Phase::Closing) {
+                self.cx.current = Some(conn);
+                self.call(Callback::Overflow, Some(conn), |handler, cx| handler.on_overflow(cx, conn));
+                self.cx.current = None;
+            }
+        }
     }
 
     fn tell_writable(&mut self) {

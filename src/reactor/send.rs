@@ -4,8 +4,9 @@ use std::io::IoSlice;
 
 use super::Context;
 use super::live::{Live, Phase};
+use crate::buffer::Label;
 use crate::codec::{Codec, EncodeError, Output, Part, Segments};
-use crate::connection::{CloseReason, Halt};
+use crate::connection::{CloseReason, Halt, Overflow};
 use crate::handler::{Handler, Outgoing, Owned};
 use crate::id::ConnId;
 use crate::limits::Limits;
@@ -44,18 +45,20 @@ pub enum DropReason {
     Closing,
     /// More than the write limit waits for it already; it is closed as a slow consumer.
     SlowConsumer,
+    /// More than the write limit waits for it already, and its [`Overflow`] policy has dropped the message.
+    Overflow,
     /// Its framing cannot say this message. The connection is as it was.
     Refused(EncodeError),
 }
 
 impl<C: Codec, S: Default> Live<C, S> {
-    /// Why nothing can be appended, if so. `own`: it is sent from its own callback.
+    /// Why nothing can be appended, if so. `exempt`: it is sent from its own callback, or for control.
     #[inline]
-    pub(super) fn refuses(&self, limits: &Limits, own: bool) -> Option<DropReason> {
+    pub(super) fn refuses(&self, limits: &Limits, exempt: bool) -> Option<DropReason> {
         if self.phase >= Phase::Closing {
             return Some(DropReason::Closing);
         }
-        if self.outbox.bytes() > limits.write_limit && !own {
+        if self.outbox.bytes() > limits.write_limit && !exempt {
             return Some(DropReason::SlowConsumer);
         }
         None
@@ -113,7 +116,7 @@ impl<H: Handler> Context<H> {
     /// The message is encoded now and written after the callback, together with what else goes there; only a large one
     /// with nothing before it may be written at once, without being copied. From inside a callback of another connection
     /// (or a timer), [`Limits::write_limit`](crate::Limits::write_limit) applies: more than that already waiting closes `to`
-    /// as a slow consumer.
+    /// as a slow consumer, unless it has another [`Overflow`] policy. See [`message`](Context::message) for options.
     pub fn send(&mut self, to: ConnId, message: Outgoing<'_, H>) -> Sent {
         self.append(to, |codec, out| codec.encode(message, out))
     }
@@ -130,11 +133,22 @@ impl<H: Handler> Context<H> {
         F: FnOnce(&mut H::Codec, &mut Output<'_, 'm>) -> Result<(), EncodeError>,
     {
         self.end_series();
-        let Context { table, pool, limits, current, dirty, .. } = self;
+        let Context { table, limits, current, .. } = self;
         let Some(live) = table.get_mut(to) else { return self.dropped(DropReason::Gone) };
-        if let Some(reason) = live.refuses(limits, *current == Some(to)) {
-            return self.refused(to, reason);
+        if live.overflow != Overflow::Close || live.refuses(limits, *current == Some(to)).is_some() {
+            return self.append_by_policy(to, Label::default(), encode);
         }
+        self.append_plain(to, encode)
+    }
+
+    /// Encodes a message to the bytes that wait for `to`.
+    #[inline]
+    pub(super) fn append_plain<'m, F>(&mut self, to: ConnId, encode: F) -> Sent
+    where
+        F: FnOnce(&mut H::Codec, &mut Output<'_, 'm>) -> Result<(), EncodeError>,
+    {
+        let Context { table, pool, limits, dirty, .. } = self;
+        let Some(live) = table.get_mut(to) else { return self.dropped(DropReason::Gone) };
         let tail = Undo::new(live.outbox.tail(pool));
         let base = tail.base;
         let mut out = Output::new(tail.bytes, BY_REFERENCE);

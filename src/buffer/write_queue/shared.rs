@@ -38,7 +38,7 @@ impl Drop for Entry {
 #[derive(Debug, Clone)]
 pub(crate) struct Shared {
     bytes: Bytes,
-    #[expect(dead_code, reason = "its drop is what it is for")]
+    /// Its drop is what it is for.
     entry: Arc<Entry>,
 }
 

@@ -4,6 +4,7 @@ mod accepting;
 mod closing;
 mod flow;
 mod messages;
+mod overflow;
 mod panicking;
 mod random;
 mod sending;
@@ -30,6 +31,7 @@ pub(super) enum Event {
     Open(ConnId),
     Message(ConnId, Vec<u8>),
     Writable(ConnId),
+    Overflow(ConnId),
     Timer(u64),
     HalfClose(ConnId),
     Close(ConnId, &'static str),
@@ -64,7 +66,10 @@ impl Recorder {
                 assert!(cx.session(*conn).is_none(), "the session was given back");
                 assert!(!cx.send(*conn, b"to the dead").is_queued(), "the dead take nothing");
             }
-            Event::Message(conn, _) | Event::Writable(conn) | Event::HalfClose(conn) => {
+            Event::Message(conn, _)
+            | Event::Writable(conn)
+            | Event::Overflow(conn)
+            | Event::HalfClose(conn) => {
                 assert_eq!(self.alive.get(conn), Some(&true), "{event:?} of a connection that is not open");
             }
             Event::Timer(_) | Event::DialFailed(_) | Event::Shutdown => {}
@@ -90,6 +95,9 @@ impl Handler for Recorder {
     }
     fn on_writable(&mut self, cx: &mut Context<Self>, conn: ConnId) {
         self.note(cx, Event::Writable(conn));
+    }
+    fn on_overflow(&mut self, cx: &mut Context<Self>, conn: ConnId) {
+        self.note(cx, Event::Overflow(conn));
     }
     fn on_timer(&mut self, cx: &mut Context<Self>, timer: Timer) {
         self.note(cx, Event::Timer(timer.key));
