@@ -89,7 +89,7 @@ fn measure<C: ByteCodec + Send + 'static>(options: &Options, codec: C) -> Result
         (None, None) => Vec::new(),
     };
     let mut limits = Limits::default();
-    limits.connections_max = options.connections as usize;
+    limits.connections_max = Some(options.connections as usize);
     limits.dial_timeout = options.timeout;
     // A pipeline is as long as the user says, whatever waits already.
     limits.write_limit = usize::MAX;

@@ -27,6 +27,15 @@ pub enum Error {
     },
     /// A socket made elsewhere could not be taken in.
     Adopt(io::Error),
+    /// [`Limits::connections_max`](crate::Limits::connections_max) is more than the process's descriptor limit can hold.
+    Descriptors {
+        /// Connections asked for.
+        wanted: usize,
+        /// Connections that can be held.
+        held: usize,
+        /// The limit on descriptors.
+        limit: u64,
+    },
     /// Settings that contradict each other. The text says which.
     Config(&'static str),
     /// The handler panicked where no connection was to blame, and the reactor has shut down in order, see
@@ -47,6 +56,11 @@ impl fmt::Display for Error {
             Error::Listen { address, source } => write!(f, "cannot listen on {address}: {source}"),
             Error::Resolve { name, source } => write!(f, "cannot resolve \"{name}\": {source}"),
             Error::Adopt(source) => write!(f, "cannot adopt the socket: {source}"),
+            Error::Descriptors { wanted, held, limit } => write!(
+                f,
+                "{wanted} connections cannot be held: this process may have {limit} descriptors, which are enough for {held}; \
+                 raise the limit (ulimit -n) or ask for fewer"
+            ),
             Error::Config(what) => f.write_str(what),
             Error::Panicked(what) => write!(f, "the handler panicked: {what}"),
         }
@@ -60,7 +74,7 @@ impl std::error::Error for Error {
             | Error::Listen { source, .. }
             | Error::Resolve { source, .. }
             | Error::Adopt(source) => Some(source),
-            Error::Config(_) | Error::Panicked(_) => None,
+            Error::Descriptors { .. } | Error::Config(_) | Error::Panicked(_) => None,
         }
     }
 }

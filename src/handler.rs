@@ -75,6 +75,13 @@ pub trait Handler: Sized {
         Admission::Admit
     }
 
+    /// The machine has no descriptors or no memory for one more client of `listener`: once an episode, which lasts until its queue
+    /// was seen empty. The listener pauses and comes back by itself, with pauses from 10 ms to 1 s; clients that have waited for
+    /// one are turned away. The place to close what is not needed.
+    fn on_overload(&mut self, cx: &mut Context<Self>, listener: ListenerId, error: &std::io::Error) {
+        let _ = (cx, listener, error);
+    }
+
     /// A connection is open: a client was let in, a dial succeeded, or a socket was adopted.
     fn on_open(&mut self, cx: &mut Context<Self>, conn: ConnId) {
         let _ = (cx, conn);

@@ -18,9 +18,12 @@ use crate::error::Error;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Connections, dialing and adopted ones included. Past it, new clients are accepted and closed at once, and counted as refused. Defaults to
-    /// 100,000, because a connection costs some 400 bytes and that many are an everyday machine's measure.
-    pub connections_max: usize,
+    /// Connections, dialing and adopted ones included. Past it, new clients are accepted and closed at once, and counted as
+    /// refused. A number that the process's descriptor limit cannot hold (`RLIMIT_NOFILE`, less 32 for everything else) is
+    /// refused when the reactor is built, or lowered by [`Builder::fit_descriptors`](crate::Builder::fit_descriptors). Defaults
+    /// to none, which means 100,000 or as many as the descriptors hold: a connection costs some 400 bytes, and that many are an
+    /// everyday machine's measure.
+    pub connections_max: Option<usize>,
     /// Accepted connections from one source: an IPv4 address, or the /64 of an IPv6 one. Past it, new ones are closed at once,
     /// and counted as refused. Defaults to none, because many clients may share an address behind a gateway or a proxy.
     pub connections_per_source: Option<usize>,
@@ -97,10 +100,13 @@ pub struct Limits {
     pub events: usize,
 }
 
+/// What [`Limits::connections_max`] means by default, where descriptors suffice.
+pub(crate) const CONNECTIONS_MAX: usize = 100_000;
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
-            connections_max: 100_000,
+            connections_max: None,
             connections_per_source: None,
             accepts_per_turn: 128,
             messages_per_turn: 1_024,
@@ -163,7 +169,7 @@ impl Limits {
                 "read_buffer is below 32 KiB: half a message would not fit in front of a read",
             ));
         }
-        if self.connections_max >= 1 << 30 {
+        if self.connections_max.is_some_and(|max| max >= 1 << 30) {
             return Err(Error::Config("connections_max is above a thousand million"));
         }
         let timeouts = [
@@ -193,7 +199,7 @@ mod tests {
             |l| l.messages_per_turn = 0,
             |l| l.read_buffer = 1_000,
             |l| l.idle_timeout = Some(Duration::ZERO),
-            |l| l.connections_max = usize::MAX,
+            |l| l.connections_max = Some(usize::MAX),
         ];
         for breaks in broken {
             let mut limits = Limits::default();

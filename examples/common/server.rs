@@ -19,9 +19,9 @@ pub(crate) struct ServerOptions {
     listen: Vec<String>,
     #[command(flatten)]
     pub(crate) framing: FramingOptions,
-    /// Connections past so many are accepted and closed at once
-    #[arg(long, value_name = "N", default_value = "100000", value_parser = clap::value_parser!(u32).range(..1 << 30))]
-    max_connections: u32,
+    /// Connections past so many are accepted and closed at once [default: 100000, or as many as there are descriptors for]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..1 << 30))]
+    max_connections: Option<u32>,
     /// No byte either way for so long closes a connection [default: none]
     #[arg(long, value_name = "DUR", value_parser = values::positive_duration)]
     idle_timeout: Option<Duration>,
@@ -42,7 +42,7 @@ pub(crate) struct ServerOptions {
 impl ServerOptions {
     fn limits(&self) -> Limits {
         let mut limits = Limits::default();
-        limits.connections_max = self.max_connections as usize;
+        limits.connections_max = self.max_connections.map(|max| max as usize);
         limits.idle_timeout = self.idle_timeout;
         limits.write_limit = usize::try_from(self.write_limit).unwrap_or(usize::MAX);
         limits.memory_limit = usize::try_from(self.memory_limit).unwrap_or(usize::MAX);

@@ -1,6 +1,7 @@
 //! The only folder that names mio, sockets and the clock. It knows nothing of frames, handlers or connections.
 
 pub(crate) mod clock;
+mod descriptors;
 mod error_kind;
 mod io;
 mod listener;
@@ -11,6 +12,7 @@ mod poller;
 mod resolve;
 mod stream;
 
+pub(crate) use descriptors::{Reserve, descriptor_limit, is_lack_of_descriptors};
 pub(crate) use error_kind::{AcceptVerdict, accept_verdict};
 pub(crate) use io::{Received, Written, receive, send, send_vectored};
 pub(crate) use listener::Listener;

@@ -1,10 +1,12 @@
 //! A reactor with other settings than the default ones.
 
+use log::info;
+
 use super::{Context, OnPanic, Reactor};
 use crate::error::Error;
 use crate::handler::Handler;
-use crate::limits::Limits;
-use crate::net::{Poller, SocketOptions};
+use crate::limits::{CONNECTIONS_MAX, Limits};
+use crate::net::{Poller, SocketOptions, descriptor_limit};
 
 /// Settings of a reactor to be.
 #[derive(Debug, Clone, Default)]
@@ -12,7 +14,11 @@ pub struct Builder {
     limits: Limits,
     dial_options: SocketOptions,
     on_panic: OnPanic,
+    fit_descriptors: bool,
 }
+
+/// Descriptors for everything but connections: the standard streams, the poller, listeners, log files, a name being looked up.
+const OTHER_DESCRIPTORS: u64 = 32;
 
 impl Builder {
     /// Sets all limits.
@@ -36,15 +42,66 @@ impl Builder {
         self
     }
 
+    /// Lowers [`Limits::connections_max`] to what the process's descriptor limit can hold, in the place of an error.
+    #[must_use]
+    pub fn fit_descriptors(mut self) -> Builder {
+        self.fit_descriptors = true;
+        self
+    }
+
+    /// How many connections there may be, when the process may have `limit` descriptors.
+    fn connections_max(&self, limit: Option<u64>) -> Result<usize, Error> {
+        let asked = self.limits.connections_max;
+        let wanted = asked.unwrap_or(CONNECTIONS_MAX);
+        let Some(limit) = limit else { return Ok(wanted) };
+        let held = usize::try_from(limit.saturating_sub(OTHER_DESCRIPTORS)).unwrap_or(usize::MAX);
+        if wanted <= held {
+            return Ok(wanted);
+        }
+        if held == 0 || (asked.is_some() && !self.fit_descriptors) {
+            return Err(Error::Descriptors { wanted, held, limit });
+        }
+        info!("there may be {limit} descriptors: at most {held} connections");
+        Ok(held)
+    }
+
     /// Makes the reactor.
     ///
     /// # Errors
-    /// The limits contradict each other, or the system gives no poller.
+    /// The limits contradict each other, or are more than the process's descriptors can hold, or the system gives no poller.
     pub fn build<H: Handler>(self, handler: H) -> Result<Reactor<H>, Error> {
         self.limits.check()?;
+        let connections_max = self.connections_max(descriptor_limit())?;
         let poller = Poller::new(self.limits.events).map_err(Error::Poll)?;
         let mut cx = Context::new(poller, self.limits, self.dial_options);
         cx.on_panic = self.on_panic;
+        cx.connections_max = connections_max;
         Ok(Reactor::with_context(handler, cx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn builder(asked: Option<usize>, fit_descriptors: bool) -> Builder {
+        let mut limits = Limits::default();
+        limits.connections_max = asked;
+        Builder { limits, fit_descriptors, ..Builder::default() }
+    }
+
+    #[test]
+    fn limits_that_descriptors_cannot_hold_are_refused_or_lowered_as_asked() {
+        assert_eq!(builder(None, false).connections_max(None).ok(), Some(100_000));
+        assert_eq!(builder(None, false).connections_max(Some(1024)).ok(), Some(992), "by default they fit");
+        assert_eq!(builder(Some(992), false).connections_max(Some(1024)).ok(), Some(992));
+        assert_eq!(builder(Some(993), true).connections_max(Some(1024)).ok(), Some(992));
+        assert!(matches!(
+            builder(Some(993), false).connections_max(Some(1024)),
+            Err(Error::Descriptors { wanted: 993, held: 992, limit: 1024 })
+        ));
+        for (asked, fit) in [(None, false), (Some(1), true)] {
+            assert!(builder(asked, fit).connections_max(Some(32)).is_err(), "not even one");
+        }
     }
 }

@@ -140,10 +140,7 @@ impl<H: Handler> Context<H> {
 
     /// Lets go of the socket of a connection that has ended: by a reset, in order, or after it has lingered.
     fn retire(&mut self, conn: ConnId, reset: bool, until: Option<Instant>) {
-        while self.table.lingering() >= self.limits.lingering_max.max(1) {
-            let Some(oldest) = self.lingerers.pop_front() else { break };
-            self.cut_lingering(oldest, true);
-        }
+        while self.table.lingering() >= self.limits.lingering_max.max(1) && self.cut_oldest_lingering() {}
         let Some(live) = self.table.remove(conn) else { return };
         let Live { generation, mut stream, discarded, .. } = live;
         if reset {
@@ -162,6 +159,17 @@ impl<H: Handler> Context<H> {
             lingerers.retain(|conn| table.lingering_mut(*conn).is_some());
         }
         self.lingerers.push_back(conn);
+    }
+
+    /// Resets the socket that has lingered the longest. False when there is none.
+    pub(super) fn cut_oldest_lingering(&mut self) -> bool {
+        while let Some(oldest) = self.lingerers.pop_front() {
+            if self.table.lingering_mut(oldest).is_some() {
+                self.cut_lingering(oldest, true);
+                return true;
+            }
+        }
+        false
     }
 
     /// Drops a lingering socket: in order, or by a reset.

@@ -26,8 +26,8 @@ use crate::error::{DialError, Error};
 use crate::handle::{Command, Handle, Queue};
 use crate::handler::Handler;
 use crate::id::{ConnId, ListenerId};
-use crate::limits::Limits;
-use crate::net::{Poller, SocketOptions};
+use crate::limits::{CONNECTIONS_MAX, Limits};
+use crate::net::{Poller, Reserve, SocketOptions};
 use crate::stats::Stats;
 use crate::time::{Tick, Timers};
 
@@ -41,6 +41,9 @@ pub struct Context<H: Handler> {
     pub(super) table: Table<H>,
     pub(super) listeners: Slab<ListenerEntry<H::Codec>>,
     pub(super) listener_generation: u32,
+    /// Connections that there may be, see [`Limits::connections_max`].
+    pub(super) connections_max: usize,
+    pub(super) reserve: Reserve,
     /// Listeners that a lack of descriptors or memory has paused.
     pub(super) listeners_paused: usize,
     /// Listeners to be looked at in the next turn without an event.
@@ -132,6 +135,8 @@ impl<H: Handler> Context<H> {
             table: Table::new(),
             listeners: Slab::new(),
             listener_generation: 0,
+            connections_max: limits.connections_max.unwrap_or(CONNECTIONS_MAX),
+            reserve: Reserve::new(),
             listeners_paused: 0,
             listeners_due: Vec::new(),
             timers: Timers::new(),

@@ -16,7 +16,7 @@ use crate::connection::Halt;
 use crate::error::Error;
 use crate::handler::{Admission, Handler};
 use crate::id::{ConnId, ListenerId};
-use crate::net::{AcceptVerdict, ListenOptions, Listener, Stream, accept_verdict};
+use crate::net::{AcceptVerdict, ListenOptions, Listener, Stream, accept_verdict, is_lack_of_descriptors};
 use crate::time::{TimerKey, deadline};
 
 /// The first pause of a listener when descriptors or memory have run out, and the longest.
@@ -53,6 +53,8 @@ pub(super) struct ListenerEntry<C> {
     /// The machine had no descriptors or no memory: when to come back, and how long the next pause is.
     paused: Option<TimerKey>,
     pause: Duration,
+    /// Since the first such pause its queue was not seen empty: one episode.
+    overloaded: bool,
 }
 
 impl<H: Handler> Context<H> {
@@ -108,6 +110,7 @@ impl<H: Handler> Context<H> {
             due: false,
             paused: None,
             pause: PAUSE_MIN,
+            overloaded: false,
         });
         debug!("listening on {local}");
         Ok(Listening { id: ListenerId { slot, generation }, address: local })
@@ -185,13 +188,16 @@ impl<H: Handler> Context<H> {
     }
 
     /// Nothing can be accepted for a moment. Clients that wait are not lost: no event will come for them, so a timer does.
-    fn pause_listener(&mut self, id: ListenerId, error: &io::Error) {
+    /// Returns whether an episode begins with it.
+    fn pause_listener(&mut self, id: ListenerId, error: &io::Error) -> bool {
         let now = self.now;
-        let Some(entry) = self.listeners.get_mut(id.slot as usize) else { return };
+        let Some(entry) = self.listeners.get_mut(id.slot as usize) else { return false };
+        let begins = !std::mem::replace(&mut entry.overloaded, true);
         if let Some(key) = entry.paused.take() {
             self.timers.cancel(key);
             self.listeners_paused -= 1;
-        } else {
+        }
+        if begins {
             let address = entry.listener.local_address().map_or_else(|_| id.to_string(), |a| a.to_string());
             if self.gate.opens("accept", now) {
                 warn!("cannot accept on {address}: {error}; trying again with growing pauses");
@@ -200,6 +206,24 @@ impl<H: Handler> Context<H> {
         entry.paused = Some(self.timers.set(deadline(now, entry.pause), Deadline::Accept(id)));
         entry.pause = (entry.pause * 2).min(PAUSE_MAX);
         self.listeners_paused += 1;
+        begins
+    }
+
+    /// Takes clients from the queue with the descriptor kept in reserve, and closes them: they learn at once what they would
+    /// otherwise learn by waiting. At most as many as are accepted in a turn.
+    fn turn_away(&mut self, id: ListenerId) {
+        if !self.reserve.release() {
+            return self.reserve.refill();
+        }
+        for _ in 0..self.limits.accepts_per_turn {
+            let Some(Ok((stream, peer))) = self.listener_mut(id).map(|entry| entry.listener.accept()) else {
+                break;
+            };
+            drop(stream);
+            self.stats.refused += 1;
+            debug!("refused {peer}: there are no descriptors");
+        }
+        self.reserve.refill();
     }
 
     fn end_pause(&mut self, id: ListenerId) {
@@ -211,10 +235,17 @@ impl<H: Handler> Context<H> {
         }
     }
 
+    /// The queue was seen empty, by an accept that had all it needs.
+    fn end_episode(&mut self, id: ListenerId) {
+        if let Some(entry) = self.listener_mut(id) {
+            entry.overloaded = false;
+        }
+    }
+
     /// Why there is no place for one more client, if so.
     fn full_for(&self, listener: ListenerId, peer: &Address) -> Option<&'static str> {
         let limits = &self.limits;
-        if self.connected() >= limits.connections_max {
+        if self.connected() >= self.connections_max {
             return Some("there are as many connections as may be");
         }
         if self.listeners.get(listener.slot as usize).is_some_and(|l| l.connections >= l.connections_max) {
@@ -272,6 +303,7 @@ impl<H: Handler> Reactor<H> {
                 Err(error) => match accept_verdict(&error) {
                     AcceptVerdict::Empty => {
                         self.cx.end_pause(id);
+                        self.cx.end_episode(id);
                         return false;
                     }
                     AcceptVerdict::Next => {
@@ -280,7 +312,11 @@ impl<H: Handler> Reactor<H> {
                     }
                     AcceptVerdict::Pause => {
                         self.cx.stats.accept_errors += 1;
-                        self.cx.pause_listener(id, &error);
+                        if is_lack_of_descriptors(&error) && self.cx.cut_oldest_lingering() {
+                            last = Some(error);
+                            continue;
+                        }
+                        self.lacks(id, &error);
                         return false;
                     }
                 },
@@ -288,10 +324,22 @@ impl<H: Handler> Reactor<H> {
         }
         // A whole budget that ends in errors: no error can make the loop spin.
         if let Some(error) = last {
-            self.cx.pause_listener(id, &error);
+            self.lacks(id, &error);
             return false;
         }
         true
+    }
+
+    /// The machine has nothing for one more client. Whoever has waited for a whole pause is turned away; then the listener
+    /// pauses, and the handler is told once an episode.
+    fn lacks(&mut self, id: ListenerId, error: &io::Error) {
+        let cx = &mut self.cx;
+        if cx.listener_mut(id).is_some_and(|entry| entry.paused.is_some()) && is_lack_of_descriptors(error) {
+            cx.turn_away(id);
+        }
+        if cx.pause_listener(id, error) {
+            self.call(Callback::Overload, None, |handler, cx| handler.on_overload(cx, id, error));
+        }
     }
 
     /// One client: admitted and opened, or turned away. What fails here costs this client alone.

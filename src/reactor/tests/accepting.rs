@@ -28,7 +28,8 @@ fn no_descriptors_pause_the_listener_which_recovers_by_itself() {
 #[test]
 fn pauses_grow_while_the_lack_lasts() {
     let mut rig = rig(|_, _| {});
-    for _ in 0..20 {
+    // One, then for each pause one of the listener and one of the reserve.
+    for _ in 0..21 {
         rig.world.fail_accept(0, no_descriptors());
     }
     let waiting = rig.world.connect(0);
@@ -45,6 +46,46 @@ fn pauses_grow_while_the_lack_lasts() {
     }
     assert_eq!(rig.stats().accepted, 1);
     drop(waiting);
+}
+
+#[test]
+fn who_has_waited_for_a_whole_pause_is_turned_away() {
+    let mut rig = rig(|_, _| {});
+    rig.world.fail_accept(0, no_descriptors());
+    let waiting: Vec<_> = (0..3).map(|_| rig.world.connect(0)).collect();
+    rig.settle();
+    assert_eq!(rig.stats().refused, 0, "a short lack costs nobody");
+    rig.world.fail_accept(0, no_descriptors());
+    rig.pass(Duration::from_millis(10));
+    assert_eq!((rig.stats().refused, rig.stats().accepted), (3, 0));
+    assert!(waiting.iter().all(|peer| peer.dropped().is_some()));
+    let overloads = |rig: &mut Rig| rig.events().iter().filter(|e| **e == Event::Overload).count();
+    assert_eq!(overloads(&mut rig), 1);
+    // The episode ends with a queue that was seen empty; the next lack is another one.
+    rig.pass(Duration::from_secs(1));
+    let next = rig.client();
+    assert_eq!(rig.stats().accepted, 1);
+    rig.world.fail_accept(0, no_descriptors());
+    let another = rig.client();
+    assert_eq!(overloads(&mut rig), 1);
+    drop((next, another));
+}
+
+#[test]
+fn lingering_sockets_make_room_for_clients() {
+    let mut rig = echo_rig(Limits::default());
+    let peer = rig.client();
+    peer.send(&frame(b"hi"));
+    rig.settle();
+    let conn = rig.open()[0];
+    rig.cx().close(conn);
+    rig.settle();
+    assert!(peer.dropped().is_none(), "it lingers");
+    rig.world.fail_accept(0, no_descriptors());
+    let client = rig.client();
+    assert!(peer.dropped().is_some());
+    assert_eq!(rig.stats().accepted, 2, "without a pause");
+    drop(client);
 }
 
 #[test]
@@ -98,7 +139,7 @@ fn accepts_of_one_turn_are_bounded_and_none_is_forgotten() {
 #[test]
 fn past_the_maximum_clients_are_closed_at_once() {
     let mut limits = Limits::default();
-    limits.connections_max = 2;
+    limits.connections_max = Some(2);
     let mut rig = rig_with(limits, |_, _| {});
     let (a, b, c) = (rig.client(), rig.client(), rig.client());
     assert_eq!(c.dropped(), Some(Dropped::InOrder));

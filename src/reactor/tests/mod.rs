@@ -32,6 +32,7 @@ pub(super) enum Event {
     Message(ConnId, Vec<u8>),
     Writable(ConnId),
     Overflow(ConnId),
+    Overload,
     Timer(u64),
     HalfClose(ConnId),
     Close(ConnId, &'static str),
@@ -72,7 +73,7 @@ impl Recorder {
             | Event::HalfClose(conn) => {
                 assert_eq!(self.alive.get(conn), Some(&true), "{event:?} of a connection that is not open");
             }
-            Event::Timer(_) | Event::DialFailed(_) | Event::Shutdown => {}
+            Event::Overload | Event::Timer(_) | Event::DialFailed(_) | Event::Shutdown => {}
         }
         (self.script)(cx, &event);
         self.events.push(event);
@@ -95,6 +96,9 @@ impl Handler for Recorder {
     }
     fn on_writable(&mut self, cx: &mut Context<Self>, conn: ConnId) {
         self.note(cx, Event::Writable(conn));
+    }
+    fn on_overload(&mut self, cx: &mut Context<Self>, _: ListenerId, _: &std::io::Error) {
+        self.note(cx, Event::Overload);
     }
     fn on_overflow(&mut self, cx: &mut Context<Self>, conn: ConnId) {
         self.note(cx, Event::Overflow(conn));
