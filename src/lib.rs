@@ -239,7 +239,8 @@ pub use id::{ConnId, ListenerId, TimerId};
 pub use limits::Limits;
 pub use net::{Keepalive, ListenOptions, SocketOptions, ToAddresses, resolve};
 pub use reactor::{
-    Broadcast, Builder, Callback, Context, Detached, DropReason, Envelope, Flow, Listening, OnPanic, Reactor,
-    Sent, Served, ShutdownReport, Stall, To, serve,
+    Broadcast, Builder, Callback, Context, Detached, Direction, DropReason, Envelope, Flow, Listening,
+    OnPanic, RateGroup, Reactor, Sent, Served, ShutdownReport, Stall, To, serve,
 };
 pub use stats::Stats;
+pub use time::Rate;

@@ -10,6 +10,8 @@ pub(crate) enum Halt {
     HighMark = 2,
     /// It is closing, draining, or not open yet: there will be no further message in this phase.
     Phase = 4,
+    /// It has brought more than its rate.
+    Rate = 8,
 }
 
 /// A set of [`Halt`]s, looked at before each message.

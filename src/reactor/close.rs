@@ -119,6 +119,9 @@ impl<H: Handler> Context<H> {
             for key in &extras.timers {
                 self.timers.cancel(*key);
             }
+            for group in extras.rates.owned() {
+                self.remove_rate_group(group);
+            }
             self.leave_all(extras.groups);
         }
         session

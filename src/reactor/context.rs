@@ -14,6 +14,7 @@ use super::log_gate::LogGate;
 use super::memory::Memory;
 use super::pace::Pace;
 use super::panics::OnPanic;
+use super::rates::Rates;
 use super::series::Series;
 use super::shutdown::Drain;
 use super::sources::Sources;
@@ -99,6 +100,7 @@ pub struct Context<H: Handler> {
     pub(super) memory: Memory,
     /// Where accepted connections come from; counted only when that is limited.
     pub(super) sources: Sources,
+    pub(super) rates: Rates,
     pub(super) drain: Drain,
     pub(super) on_panic: OnPanic,
     /// The panic that ends the loop.
@@ -168,6 +170,7 @@ impl<H: Handler> Context<H> {
             trim_armed: false,
             memory: Memory::default(),
             sources: Sources::default(),
+            rates: Rates::default(),
             drain: Drain::default(),
             on_panic: OnPanic::default(),
             panicked: None,

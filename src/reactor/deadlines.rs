@@ -24,8 +24,9 @@ impl<C: Codec, S: Default> Live<C, S> {
     /// Those that judge the peer's input stand still while it is we who do not read, or who owe it an answer: they begin
     /// anew at `now`.
     fn earliest(&self, limits: &Limits, now: Instant, tick: Tick) -> Option<(Instant, CloseReason)> {
-        let stuck = !self.outbox.is_empty();
-        let ours = (self.halts.contains(Halt::Handler) || self.owed > 0) && !stuck;
+        let stuck = !self.outbox.is_empty() && !self.rated.is_held();
+        let halted = self.halts.contains(Halt::Handler) || self.halts.contains(Halt::Rate);
+        let ours = (halted || self.owed > 0 || self.rated.is_held()) && !stuck;
         let from = |since: Tick| if ours { tick } else { since };
         let after = |since: Option<Tick>, within: Option<Duration>, reason: CloseReason| {
             Some((deadline(now, within?.saturating_sub(since?.age(tick))), reason))

@@ -28,11 +28,18 @@ impl<H: Handler> Context<H> {
     #[inline]
     pub(super) fn flush(&mut self, conn: ConnId) {
         self.end_series();
-        let Context { table, pool, stats, tick, limits, .. } = self;
+        let mut budget = self.limits.write_bytes_per_turn;
+        if self.table.get(conn).is_some_and(|live| live.rated.output()) {
+            budget = self.rated_budget(conn);
+        }
+        let Context { table, pool, stats, tick, .. } = self;
         let Some(live) = table.get_mut(conn) else { return };
         live.dirty = false;
-        if live.writable && !live.outbox.is_empty() && live.phase >= Phase::Open {
-            match live.write(pool, stats, *tick, limits.write_bytes_per_turn) {
+        if live.writable && !live.outbox.is_empty() && live.phase >= Phase::Open && budget > 0 {
+            let (bytes, frames) = (stats.bytes_out, stats.frames_out);
+            let wrote = live.write(pool, stats, *tick, budget);
+            let rated = live.rated.output();
+            match wrote {
                 Wrote::Done => {}
                 Wrote::Spent => {
                     live.dirty = true;
@@ -40,7 +47,13 @@ impl<H: Handler> Context<H> {
                 }
                 Wrote::Failed(reason) => return self.end(conn, reason),
             }
+            if rated {
+                let (bytes, frames) = (self.stats.bytes_out - bytes, self.stats.frames_out - frames);
+                self.charge_output(conn, frames, bytes);
+            }
         }
+        let Context { table, tick, .. } = self;
+        let Some(live) = table.get_mut(conn) else { return };
         let quiet =
             live.phase == Phase::Open && !live.above_mark && !live.overflowed && live.held() == live.counted;
         if live.outbox.is_empty() {
@@ -51,6 +64,16 @@ impl<H: Handler> Context<H> {
         }
         if !quiet {
             self.settle(conn);
+        }
+    }
+
+    /// What a connection with a limited rate may be written now.
+    #[cold]
+    fn rated_budget(&mut self, conn: ConnId) -> usize {
+        let budget = self.limits.write_bytes_per_turn;
+        match self.table.get(conn) {
+            Some(live) if !live.writable || live.outbox.is_empty() || live.phase < Phase::Open => budget,
+            _ => self.limit_output(conn).map_or(0, |allowed| allowed.min(budget)),
         }
     }
 
@@ -85,10 +108,10 @@ impl<C: Codec, S: Default> Live<C, S> {
     fn write(&mut self, pool: &mut Pool, stats: &mut Stats, now: Tick, mut budget: usize) -> Wrote {
         while !self.outbox.is_empty() {
             let written = match self.outbox.single() {
-                Some(bytes) => send(&mut self.stream, bytes),
+                Some(bytes) => send(&mut self.stream, &bytes[..bytes.len().min(budget)]),
                 None => {
                     let mut slices = [IoSlice::new(&[]); SLICES];
-                    let (count, total) = self.outbox.slices(&mut slices);
+                    let (count, total) = self.outbox.slices(&mut slices, budget);
                     send_vectored(&mut self.stream, &slices[..count], total)
                 }
             };

@@ -1,5 +1,6 @@
 //! One connection with its socket: where it stands, and what is known of its two directions.
 
+use super::rates::{Rated, RatesOf};
 use crate::address::Address;
 use crate::buffer::WriteQueue;
 use crate::codec::Codec;
@@ -81,6 +82,8 @@ pub(super) struct Live<C, S> {
     pub(super) overflow: Overflow,
     /// Its handler was told of such messages, and its outbox has not fallen to the low mark since.
     pub(super) overflowed: bool,
+    /// Its directions that have a rate.
+    pub(super) rated: Rated,
     /// When a byte last came or went.
     pub(super) active: Tick,
     /// When the kernel last took something of what waits.
@@ -124,6 +127,7 @@ pub(super) struct Extras {
     pub(super) groups: Vec<(u64, usize)>,
     /// Messages that the overflow policy has dropped.
     pub(super) missed: u64,
+    pub(super) rates: RatesOf,
 }
 
 impl<C: Codec, S: Default> Live<C, S> {
@@ -149,6 +153,7 @@ impl<C: Codec, S: Default> Live<C, S> {
             dialed: phase == Phase::Dialing,
             overflow: Overflow::Close,
             overflowed: false,
+            rated: Rated::default(),
             owed: 0,
             place: u32::MAX,
             stream,

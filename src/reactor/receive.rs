@@ -40,16 +40,20 @@ impl<H: Handler> Reactor<H> {
     pub(super) fn receive(&mut self, conn: ConnId) {
         let mut shared = mem::take(&mut self.cx.read_buffer);
         let limits = &self.cx.limits;
-        let mut budget = Budget {
-            messages: limits.messages_per_turn,
-            bytes: limits.read_bytes_per_turn,
-            frame_begun: false,
-        };
+        let (mut messages, mut bytes) = (limits.messages_per_turn, limits.read_bytes_per_turn);
+        let rated = self.cx.table.get(conn).is_some_and(|live| live.rated.input());
+        if rated {
+            self.cx.limit_input(conn, &mut messages, &mut bytes);
+        }
+        let mut budget = Budget { messages, bytes, frame_begun: false };
         self.cx.current = Some(conn);
         self.guarded(Some(conn), |reactor| reactor.read_and_deliver(conn, &mut shared, &mut budget));
         self.cx.current = None;
-        self.cx.stats.frames_in += (self.cx.limits.messages_per_turn - budget.messages) as u64;
+        self.cx.stats.frames_in += (messages - budget.messages) as u64;
         self.cx.read_buffer = shared;
+        if rated {
+            self.cx.charge_input(conn, messages - budget.messages, bytes - budget.bytes);
+        }
         if budget.frame_begun {
             self.cx.arm_deadlines(conn);
         }

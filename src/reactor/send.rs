@@ -192,7 +192,8 @@ impl<H: Handler> Context<H> {
         let Some(live) = table.get_mut(to) else { return Sent::Dropped(DropReason::Gone) };
         let copied = live.outbox.split_tail(base, pool);
         let total = segments.parts(&copied).map(|part| part.bytes().len()).sum();
-        let through = live.outbox.is_empty() && live.writable && live.phase >= Phase::Open;
+        let through =
+            live.outbox.is_empty() && live.writable && live.phase >= Phase::Open && !live.rated.output();
         live.outbox.mark(total, pool);
         let written = if through { self.write_through(to, segments.parts(&copied)) } else { 0 };
         let Context { table, pool, limits, dirty, ledger, .. } = self;
@@ -205,7 +206,7 @@ impl<H: Handler> Context<H> {
                 match part {
                     Part::Borrowed(bytes) => live.outbox.copy(&bytes[skipped..], pool),
                     Part::Shared(whole, bytes) => {
-                        live.outbox.share(ledger.enter(whole.slice_ref(&bytes[skipped..])), pool)
+                        live.outbox.share(ledger.enter(whole.slice_ref(&bytes[skipped..])), pool);
                     }
                 }
             }

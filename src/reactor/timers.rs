@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::live::Phase;
 use super::pace::Callback;
+use super::rates::RateGroup;
 use super::{Context, Reactor};
 use crate::connection::CloseReason;
 use crate::error::DialError;
@@ -27,6 +28,7 @@ pub(super) enum Deadline {
     Accept(ListenerId),
     Drain,
     Memory,
+    Rate(RateGroup),
     Trim,
 }
 
@@ -154,6 +156,10 @@ impl<H: Handler> Reactor<H> {
                 Deadline::Memory => {
                     self.cx.timers.cancel(key);
                     self.memory_due();
+                }
+                Deadline::Rate(group) => {
+                    self.cx.timers.reset(key, deadline(now, Duration::MAX));
+                    self.cx.rate_due(group);
                 }
                 Deadline::Drain => {
                     self.cx.timers.cancel(key);

@@ -1,7 +1,10 @@
 //! Deadlines. Pure: the present is an argument.
 
+mod rate;
 mod timers;
 
+pub use rate::Rate;
+pub(crate) use rate::{Allowance, Buckets};
 pub(crate) use timers::{TimerKey, Timers};
 
 use std::time::{Duration, Instant};

@@ -219,13 +219,15 @@ impl WriteQueue {
         }
     }
 
-    /// The front of the unsent bytes, in up to [`SLICES`] slices. Returns how many there are, and their bytes.
-    pub(crate) fn slices<'a>(&'a self, into: &mut [IoSlice<'a>; SLICES]) -> (usize, usize) {
+    /// The front of the unsent bytes, at most `max` of them, in up to [`SLICES`] slices. Returns how many there are, and their
+    /// bytes.
+    pub(crate) fn slices<'a>(&'a self, into: &mut [IoSlice<'a>; SLICES], max: usize) -> (usize, usize) {
         let older = self.backlog.iter().flat_map(|backlog| &backlog.chunks).map(Chunk::bytes);
         let mut count = 0;
         let mut total = 0;
         for (at, bytes) in older.chain([self.tail.as_slice()]).take(SLICES).enumerate() {
             let bytes = if at == 0 { &bytes[self.sent..] } else { bytes };
+            let bytes = &bytes[..bytes.len().min(max - total)];
             if !bytes.is_empty() {
                 into[count] = IoSlice::new(bytes);
                 count += 1;
@@ -235,7 +237,7 @@ impl WriteQueue {
         match self.backlog.as_ref().and_then(|backlog| backlog.parcels.as_ref()) {
             // Behind all the rest, not behind the front of it.
             Some(parcels) if total == self.bytes - parcels.bytes() => {
-                let (count, more) = parcels.slices(into, count);
+                let (count, more) = parcels.slices(into, count, max - total);
                 (count, total + more)
             }
             _ => (count, total),
@@ -319,6 +321,19 @@ impl WriteQueue {
             runs + backlog.parcels.as_ref().map_or(0, |parcels| parcels.count())
         });
         (older + self.last.count) as u64
+    }
+
+    /// The unsent bytes of the first `messages` messages.
+    pub(crate) fn bytes_of(&self, messages: usize) -> usize {
+        let (mut left, mut bytes) = (messages, 0usize);
+        let older = self.backlog.iter().flat_map(|backlog| &backlog.runs);
+        for run in older.chain([&self.last]) {
+            let count = run.count.min(left);
+            bytes += count * run.len;
+            left -= count;
+        }
+        let parcels = self.backlog.as_ref().and_then(|backlog| backlog.parcels.as_ref());
+        (bytes - self.begun.min(bytes)) + parcels.map_or(0, |parcels| parcels.bytes_of(left))
     }
 
     /// The first `n` bytes of messages marked but not appended, or already taken off, are written.

@@ -243,12 +243,25 @@ impl Parcels {
         key.is_some_and(|key| self.newest.get(&key).is_some_and(|newest| *newest != number))
     }
 
-    /// The unsent bytes, as slices behind the first `count` of `into`. Returns how many slices there are then, and the bytes of
+    /// The unsent bytes of the first `messages` messages.
+    pub(super) fn bytes_of(&self, messages: usize) -> usize {
+        let whole = self.queue.iter().map(|parcel| parcel.payload.bytes().len()).filter(|len| *len > 0);
+        let bytes: usize = whole.take(messages).sum();
+        bytes - self.sent.min(bytes)
+    }
+
+    /// The unsent bytes, at most `max` of them, as slices behind the first `count` of `into`. Returns how many slices there are then, and the bytes of
     /// those that were added.
-    pub(super) fn slices<'a>(&'a self, into: &mut [IoSlice<'a>], mut count: usize) -> (usize, usize) {
+    pub(super) fn slices<'a>(
+        &'a self,
+        into: &mut [IoSlice<'a>],
+        mut count: usize,
+        max: usize,
+    ) -> (usize, usize) {
         let mut total = 0;
         for (at, parcel) in self.queue.iter().enumerate() {
             let bytes = &parcel.payload.bytes()[if at == 0 { self.sent } else { 0 }..];
+            let bytes = &bytes[..bytes.len().min(max - total)];
             if bytes.is_empty() {
                 continue;
             }
@@ -385,7 +398,7 @@ mod tests {
                 prop_assert_eq!(parcels.count(), naive.messages.len());
                 prop_assert_eq!(parcels.own, naive.messages.iter().map(|(_, b)| b.len()).sum::<usize>());
                 let mut slices = [IoSlice::new(&[]); 64];
-                let (count, total) = parcels.slices(&mut slices, 0);
+                let (count, total) = parcels.slices(&mut slices, 0, usize::MAX);
                 let seen: Vec<u8> = slices[..count].iter().flat_map(|s| s.to_vec()).collect();
                 prop_assert_eq!(seen.len(), total);
                 prop_assert!(all.starts_with(&seen));

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 fn queued(queue: &WriteQueue) -> Vec<u8> {
     let mut slices = [IoSlice::new(&[]); SLICES];
-    let (count, total) = queue.slices(&mut slices);
+    let (count, total) = queue.slices(&mut slices, usize::MAX);
     let bytes: Vec<u8> = slices[..count].iter().flat_map(|s| s.to_vec()).collect();
     assert_eq!(bytes.len(), total);
     bytes
@@ -181,6 +181,11 @@ proptest! {
             prop_assert_eq!(queue.messages(), naive.messages.len() as u64);
             prop_assert!(unsent.starts_with(&queued(&queue)));
             prop_assert_eq!(&queue.to_vec(), unsent);
+            let of_two: usize = naive.messages.iter().take(2).map(|(bytes, _)| bytes.len()).sum();
+            prop_assert_eq!(queue.bytes_of(2), of_two - naive.sent);
+            prop_assert_eq!(queue.bytes_of(usize::MAX), unsent.len());
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            prop_assert!(queue.slices(&mut slices, 1_000).1 <= 1_000);
             if let Some(single) = queue.single() {
                 prop_assert_eq!(single, unsent);
             }

@@ -88,7 +88,7 @@ impl WriteQueue {
         (self.sent, self.bytes, self.begun) = (0, 0, 0);
 
         let mut whole = Vec::new();
-        let mut source = Pieces { chunks: chunks.into(), tail: &tail, at: sent };
+        let mut source = Pieces { chunks, tail: &tail, at: sent };
         let mut rest = begun;
         for run in runs {
             for _ in 0..run.count {
