@@ -175,6 +175,18 @@
 //! drip, or take nothing.
 //! [`send`](Context::send) answers what became of a message; one that does not care may ignore it.
 //!
+//! A consumer that is too slow need not be closed: its [`Overflow`] policy may drop the newest messages or the oldest, keep the
+//! latest of each key, or tell the handler. [`message`](Context::message) gives a message its key, or exempts it as control.
+//! [`limit_rate`](Context::limit_rate) and [`add_rate_group`](Context::add_rate_group) hold connections to a [`Rate`].
+//!
+//! # What is seen
+//!
+//! [`Stats`] counts everything, one [`CloseReason`] tells of each end, [`loop_lag`](Context::loop_lag) and
+//! [`dispatch_times`](Context::dispatch_times) are histograms that are always on, and
+//! [`last_stall`](Context::last_stall) names the callback that held the loop for too long. The log has births and ends at
+//! `debug`, frames at `trace`, what deserves a look at `warn`, at most one line a second of each kind, and never a payload.
+//! A panic in a handler goes through by default; [`OnPanic::Isolate`] has it cost one connection.
+//!
 //! # In a loop of your own
 //!
 //! [`Reactor::turn`] takes one turn, [`next_timeout`](Reactor::next_timeout) says how long the next may be put off, and on

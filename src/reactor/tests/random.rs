@@ -3,7 +3,8 @@
 
 use super::*;
 use crate::net::{Readiness, Source};
-use crate::reactor::To;
+use crate::reactor::{Direction, To};
+use crate::{Overflow, Rate};
 
 /// A small generator (xorshift64*), so that a seed says all.
 #[derive(Clone)]
@@ -26,7 +27,7 @@ fn act(cx: &mut Context<Recorder>, random: &mut Random, own: Option<ConnId>) {
     let all: Vec<_> = cx.connections().to_vec();
     let Some(any) = all.get(random.below(all.len())).copied().or(own) else { return };
     let conn = if random.below(2) == 0 { own.unwrap_or(any) } else { any };
-    match random.below(16) {
+    match random.below(22) {
         0 => cx.close(conn),
         1 => cx.abort(conn),
         2 => drop(cx.pause(conn)),
@@ -40,8 +41,42 @@ fn act(cx: &mut Context<Recorder>, random: &mut Random, own: Option<ConnId>) {
         12 => drop(cx.after_for(conn, Duration::from_millis(random.below(3_000) as u64), 1)),
         13 => drop(cx.after(Duration::from_millis(random.below(3_000) as u64), 2)),
         14 => drop(cx.send(conn, &vec![8; random.below(100_000)])),
+        15 => drop(cx.set_overflow(conn, policy(random.below(5)))),
+        16 => drop(cx.message(&[5; 700]).key(random.below(3) as u64).broadcast(To::All)),
+        17 => drop(cx.message(&vec![6; random.below(20_000)]).key(random.below(3) as u64).to(conn)),
+        18 => drop(cx.message(b"control").control().to(conn)),
+        19 => {
+            let rate = Rate::default().bytes_per_second(random.below(50_000) as u64);
+            let rate = rate.messages_per_second(random.below(300) as u64);
+            cx.limit_rate(conn, direction(random), (random.below(3) > 0).then_some(rate));
+        }
+        20 => {
+            // One group, that comes and goes.
+            let group = match cx.session(conn) {
+                Some(_) if random.below(4) > 0 => cx.add_rate_group(Rate::default().messages_per_second(50)),
+                _ => return,
+            };
+            for member in cx.connections().to_vec() {
+                let direction = direction(random);
+                cx.join_rate_group(member, direction, group);
+                if random.below(3) == 0 {
+                    cx.leave_rate_group(member, direction, group);
+                }
+            }
+            if random.below(2) == 0 {
+                cx.remove_rate_group(group);
+            }
+        }
         _ => drop(cx.send(conn, b"small")),
     }
+}
+
+fn policy(n: usize) -> Overflow {
+    [Overflow::Close, Overflow::DropNewest, Overflow::DropOldest, Overflow::Latest, Overflow::Tell][n]
+}
+
+fn direction(random: &mut Random) -> Direction {
+    if random.below(2) == 0 { Direction::Input } else { Direction::Output }
 }
 
 fn run(seed: u64) {
@@ -55,7 +90,8 @@ fn run(seed: u64) {
     let mut inner = Random::new(seed);
     let mut rig = rig_with(limits, move |cx, event| {
         let own = match event {
-            Event::Open(c) | Event::Message(c, _) | Event::Writable(c) | Event::HalfClose(c) => Some(*c),
+            Event::Open(c) | Event::Message(c, _) | Event::Writable(c) => Some(*c),
+            Event::Overflow(c) | Event::HalfClose(c) => Some(*c),
             _ => None,
         };
         if inner.below(3) == 0 {
@@ -115,6 +151,7 @@ fn run(seed: u64) {
     assert_eq!((stats.open, stats.buffered_bytes), (0, 0), "nothing is held at the end: {stats:?}");
     assert_eq!(stats.closed, stats.accepted);
     assert!(rig.cx().groups.is_empty() && rig.cx().sources.is_empty());
+    assert_eq!(rig.cx().ledger.bytes(), 0, "no shared payload is left");
     assert!(
         peers.iter().all(|peer| peer.dropped().is_some() || peer.source().is_none()),
         "no socket is left"
@@ -123,10 +160,10 @@ fn run(seed: u64) {
 
 #[test]
 fn whatever_handlers_and_peers_do_the_promises_hold() {
-    let first = std::env::var("MAINSPRING_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seeds = match first {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let seeds = match number("MAINSPRING_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..400u64,
+        None => 0..number("MAINSPRING_SEEDS").unwrap_or(400),
     };
     for seed in seeds {
         let result = std::panic::catch_unwind(|| run(seed));
