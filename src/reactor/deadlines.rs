@@ -70,7 +70,16 @@ impl<H: Handler> Context<H> {
     /// while there may be bytes that were not looked at.
     pub(super) fn open_due(&mut self, conn: ConnId, key: TimerKey) {
         let (now, more) = (self.now, self.batch_was_full);
+        let Some(live) = self.table.get(conn) else { return };
+        if live.earliest(&self.limits, now, self.tick).is_some_and(|(at, _)| at <= now) {
+            self.try_outbox(conn);
+        }
         let Some(live) = self.table.get_mut(conn) else { return };
+        if live.phase == Phase::Ended {
+            live.watch = None;
+            self.timers.cancel(key);
+            return;
+        }
         let unread = live.halts.is_empty() && (live.readable || live.scheduled);
         match live.earliest(&self.limits, now, self.tick) {
             Some((at, _)) if at > now => drop(self.timers.reset(key, at)),
@@ -84,6 +93,16 @@ impl<H: Handler> Context<H> {
                 live.watch = None;
                 self.timers.cancel(key);
             }
+        }
+    }
+
+    /// Writes what the peer has made room for. A full socket tells of room when a third of it is free; a peer that reads
+    /// slowly may have taken megabytes by then, in silence, and for longer than a deadline.
+    pub(super) fn try_outbox(&mut self, conn: ConnId) {
+        let Some(live) = self.table.get_mut(conn) else { return };
+        if !live.outbox.is_empty() && !live.writable {
+            live.writable = true;
+            self.flush(conn);
         }
     }
 }

@@ -119,6 +119,7 @@ impl<H: Handler> Context<H> {
     /// for an answer. Its deadline is moved then.
     fn still_moves(&mut self, conn: ConnId, key: TimerKey) -> bool {
         let within = self.limits.close_timeout;
+        self.try_outbox(conn);
         let Some(live) = self.table.get(conn) else { return false };
         let stood = if live.outbox.is_empty() { Duration::ZERO } else { live.active.age(self.tick) };
         let until = deadline(self.now, within.saturating_sub(stood));

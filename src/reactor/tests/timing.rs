@@ -165,6 +165,55 @@ fn a_peer_that_takes_nothing_is_idle_whatever_waits_for_it() {
 }
 
 #[test]
+fn a_peer_that_takes_something_without_an_event_is_not_cut() {
+    // Linux tells of room when a third of a buffer of megabytes is free: a slow reader takes ten seconds for that.
+    let deadlines: [(fn(&mut Limits), bool); 3] = [
+        (|limits| limits.idle_timeout = Some(SECOND), false),
+        (|limits| limits.write_timeout = Some(SECOND), false),
+        (|limits| limits.close_timeout = SECOND, true),
+    ];
+    for (sets, half_closed) in deadlines {
+        let mut limits = Limits::default();
+        sets(&mut limits);
+        let mut rig = echo_rig(limits);
+        let peer = rig.client();
+        peer.capacity(100);
+        peer.send(&frame(&[1; 2_000]));
+        if half_closed {
+            peer.shut_down_writing();
+        }
+        rig.settle();
+        for taken in 2..10 {
+            // Room, and no event.
+            peer.capacity(100 * taken);
+            rig.pass(SECOND * 9 / 10);
+        }
+        assert_eq!(rig.stats().open, 1);
+        rig.pass(SECOND);
+        rig.pass(SECOND);
+        assert_eq!(rig.stats().open, 0, "it takes nothing any more");
+        assert_eq!(peer.dropped(), Some(crate::net::mem::Dropped::ByReset));
+    }
+}
+
+#[test]
+fn a_reset_that_a_deadline_is_the_first_to_see_is_a_reset() {
+    let mut rig = idle_rig();
+    let peer = rig.client();
+    peer.capacity(100);
+    peer.send(&frame(&[1; 2_000]));
+    rig.settle();
+    peer.reset_quietly();
+    rig.pass(SECOND);
+    assert_eq!(rig.closes(), ["reset"]);
+    // Free memory is looked after for a moment.
+    for _ in 0..5 {
+        rig.pass(SECOND);
+    }
+    assert_eq!(rig.cx().timers.len(), 0);
+}
+
+#[test]
 fn idleness_stands_still_while_it_is_we_who_do_not_read() {
     let mut rig = idle_rig();
     let peer = rig.client();
