@@ -9,6 +9,7 @@ mod client;
 mod echo;
 mod latency;
 mod life;
+mod limits;
 mod support;
 // Cargo runs no tests of examples: those of their pure parts run here.
 #[path = "../../examples/common/values.rs"]

@@ -45,8 +45,13 @@ fn executable(name: &str) -> PathBuf {
 impl Program {
     /// Starts a program with these arguments, separated by spaces.
     pub(crate) fn start(name: &str, arguments: &str) -> Program {
-        let mut child = Command::new(executable(name))
-            .args(arguments.split_whitespace())
+        let mut command = Command::new(executable(name));
+        command.args(arguments.split_whitespace());
+        Program::spawn(name, command)
+    }
+
+    fn spawn(name: &str, mut command: Command) -> Program {
+        let mut child = command
             .env_remove("RUST_LOG")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -85,6 +90,53 @@ impl Program {
         program
     }
 
+    /// As [`serve`](Program::serve), with no more than so many descriptors, until it is given more.
+    pub(crate) fn serve_with_descriptors(name: &str, descriptors: usize, arguments: &str) -> Program {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &format!("ulimit -S -n {descriptors}; exec \"$0\" \"$@\"")])
+            .arg(executable(name));
+        command.args(["--listen", "127.0.0.1:0"]).args(arguments.split_whitespace());
+        let mut program = Program::spawn(name, command);
+        let address = program.expect_listening();
+        program.addresses.push_back(address);
+        program
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The time on a processor that it has used, in hundredths of a second, where the system tells.
+    pub(crate) fn processor_time(&self) -> Option<u64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).ok()?;
+        let (_, behind_name) = stat.rsplit_once(')')?;
+        let fields: Vec<_> = behind_name.split_whitespace().collect();
+        Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
+    }
+
+    /// Memory of it that is there, in KiB, where the system tells.
+    pub(crate) fn resident(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        line.trim().strip_suffix(" kB")?.parse().ok()
+    }
+
+    /// Asserts that it does next to nothing for a second.
+    #[track_caller]
+    pub(crate) fn expect_rest(&self) {
+        let before = self.processor_time();
+        thread::park_timeout(Duration::from_secs(1));
+        match (before, self.processor_time()) {
+            // A loop that spins uses all hundred, or half of them on a busy machine.
+            (Some(before), Some(after)) => {
+                let used = after - before;
+                assert!(used < 15, "{used} hundredths of a second on a processor, in one");
+            }
+            _ => println!("skipped: nobody tells of processor time here"),
+        }
+    }
+
     pub(crate) fn expect_listening(&mut self) -> SocketAddr {
         let line = self.line();
         let address = line.strip_prefix("listening on ").and_then(|address| address.parse().ok());
@@ -117,6 +169,7 @@ impl Program {
             last = self.line();
             if let Some(stats) = last.strip_prefix("stats ") {
                 let stats = serde_json::from_str(stats).expect("stats are JSON");
+                expect_balance(&stats);
                 if wanted(&stats) {
                     return stats;
                 }
@@ -179,12 +232,9 @@ impl Program {
         let last = ended.lines.last().expect("there is a last line");
         let stats = last.strip_prefix(b"stats ").expect("it has the stats");
         let stats: Value = serde_json::from_slice(stats).expect("stats are JSON");
-        let n = |key: &str| stats[key].as_u64().unwrap_or_else(|| panic!("{key} is a count: {stats}"));
-        assert_eq!(n("accepted") + n("connected"), n("open") + n("closed"), "{stats}");
-        assert_eq!((n("open"), n("buffered_bytes")), (0, 0), "{stats}");
-        let closes: u64 =
-            stats["closes"].as_object().expect("closes").values().filter_map(Value::as_u64).sum();
-        assert_eq!(closes, n("closed"), "{stats}");
+        expect_balance(&stats);
+        expect_count(&stats, "open", 0);
+        expect_count(&stats, "buffered_bytes", 0);
         stats
     }
 
@@ -265,8 +315,11 @@ impl Peer {
     pub(crate) fn expect(&mut self, bytes: &[u8]) {
         let mut arrived = vec![0; bytes.len()];
         self.0.read_exact(&mut arrived).expect("enough arrives");
-        let same = arrived.iter().zip(bytes).take_while(|(a, b)| a == b).count();
-        assert!(same == bytes.len(), "{} bytes arrived, and differ from byte {same} on", bytes.len());
+        // The comparison of the whole is the fast one.
+        if arrived != bytes {
+            let same = arrived.iter().zip(bytes).take_while(|(a, b)| a == b).count();
+            panic!("{} bytes arrived, and differ from byte {same} on", bytes.len());
+        }
     }
 
     /// The next thing that arrives is the end of the stream.
@@ -377,6 +430,15 @@ pub(crate) fn many_frames(count: u64, len: usize) -> Vec<u8> {
         wire.extend_from_slice(&one);
     }
     wire
+}
+
+/// What is true of all statistics, at any time.
+#[track_caller]
+fn expect_balance(stats: &Value) {
+    let n = |key: &str| stats[key].as_u64().unwrap_or_else(|| panic!("{key} is a count: {stats}"));
+    assert_eq!(n("accepted") + n("connected"), n("open") + n("closed"), "{stats}");
+    let closes: u64 = stats["closes"].as_object().expect("closes").values().filter_map(Value::as_u64).sum();
+    assert_eq!(closes, n("closed"), "{stats}");
 }
 
 #[track_caller]
