@@ -284,6 +284,24 @@ impl Client {
         }
     }
 
+    /// What there is to know of one that waits in vain.
+    fn state(&self) -> String {
+        format!(
+            "{:?} from {:?}, {} bytes unsent, readable {}, writable {}, deaf {}, rests until {:?}, {} bytes of a frame, {:?} awaited, {} dripping, peek {:?}",
+            self.verdict(End::Left),
+            self.stream.local_addr(),
+            self.output.len() - self.sent,
+            self.readable,
+            self.writable,
+            self.deaf,
+            self.rests_until,
+            self.input.len(),
+            self.awaited,
+            self.dripping.len(),
+            self.stream.peek(&mut [0; 16]),
+        )
+    }
+
     fn verdict(&self, end: End) -> Verdict {
         Verdict {
             number: self.number,
@@ -395,8 +413,8 @@ impl Clients {
                 let (next, number) = (client.steps.front(), client.number);
                 assert!(
                     time < client.stuck_at,
-                    "client {number} waits in vain before {next:?}: {:?}",
-                    client.verdict(End::Left)
+                    "client {number} waits in vain before {next:?}: {}",
+                    client.state()
                 );
                 if let Some(until) = client.rests_until.filter(|_| client.rests_until != rested_until) {
                     self.alarms.push(Reverse((until, slot)));
