@@ -39,6 +39,9 @@ impl<H: Handler> Context<H> {
             let (bytes, frames) = (stats.bytes_out, stats.frames_out);
             let wrote = live.write(pool, stats, *tick, budget);
             let rated = live.rated.output();
+            if live.waits {
+                self.memory.relieved += stats.bytes_out - bytes;
+            }
             match wrote {
                 Wrote::Done => {}
                 Wrote::Spent => {

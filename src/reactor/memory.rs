@@ -23,8 +23,11 @@ pub(super) struct Memory {
     starved: Vec<ConnId>,
     /// A look is due, see [`PATIENCE`].
     watched: bool,
-    /// What had moved by the last look.
-    moved: (u64, u64),
+    /// What has moved so far: bytes that waited for their peers and were taken. Others do not count: what is sent to those
+    /// who read at once would keep a reactor above its limit for ever.
+    pub(super) relieved: u64,
+    /// The same by the last look.
+    moved: u64,
 }
 
 impl<H: Handler> Context<H> {
@@ -56,7 +59,13 @@ impl<H: Handler> Context<H> {
     pub(super) fn judge_memory(&mut self) {
         if self.is_over_memory() {
             self.watch_memory();
-        } else if !self.memory.starved.is_empty() {
+            return;
+        }
+        if self.memory.watched {
+            // Below the limit for a moment: that is a move too.
+            self.memory.relieved += 1;
+        }
+        if !self.memory.starved.is_empty() {
             for conn in std::mem::take(&mut self.memory.starved) {
                 if let Some(live) = self.table.get_mut(conn) {
                     live.starved = false;
@@ -81,7 +90,7 @@ impl<H: Handler> Context<H> {
     fn watch_memory(&mut self) {
         if !self.memory.watched {
             self.memory.watched = true;
-            self.memory.moved = (self.stats.bytes_in, self.stats.bytes_out);
+            self.memory.moved = self.memory.relieved;
             self.timers.set(deadline(self.now, PATIENCE), Deadline::Memory);
         }
     }
@@ -95,7 +104,7 @@ impl<H: Handler> Reactor<H> {
         if !cx.is_over_memory() {
             return;
         }
-        if cx.memory.moved == (cx.stats.bytes_in, cx.stats.bytes_out) {
+        if cx.memory.moved == cx.memory.relieved {
             let mut holders: Vec<_> =
                 cx.table.all().filter_map(|conn| Some((cx.table.get(conn)?.burden(), conn))).collect();
             holders.sort_unstable_by(|a, b| b.cmp(a));

@@ -68,7 +68,7 @@ pub(crate) enum Mood {
 pub(crate) fn limits(mood: Mood, clients: usize) -> Limits {
     let ms = Duration::from_millis;
     let mut limits = Limits::default();
-    limits.connections_max = clients - clients / 20;
+    limits.connections_max = Some(clients - clients / 20);
     limits.accepts_per_turn = 16;
     limits.messages_per_turn = 16;
     limits.read_bytes_per_turn = 64 * 1024;

@@ -316,6 +316,27 @@ fn above_the_memory_limit_what_moves_is_left_alone() {
 }
 
 #[test]
+fn what_others_are_sent_does_not_keep_the_reactor_above_its_limit_for_ever() {
+    let mut rig = echo_rig(tight_memory());
+    let holder = rig.client();
+    let reader = rig.client();
+    let conn = rig.open()[1];
+    holder.send(&frame(&[1; 1 << 20])[..110_000]);
+    rig.settle();
+    reader.send(&frame(b"unread"));
+    rig.settle();
+    assert!(reader.take().is_empty(), "nobody is read");
+    for _ in 0..20 {
+        // A timer's news, which the reader takes at once.
+        rig.cx().send(conn, b"news");
+        rig.pass(Duration::from_millis(300));
+    }
+    assert_eq!(rig.closes(), ["memory_limit"]);
+    assert!(reader.take().ends_with(&frame(b"news")));
+    assert_eq!(rig.stats().frames_in, 1, "it is read again");
+}
+
+#[test]
 fn verbs_on_the_gone_do_nothing() {
     // python/asyncio#488
     let mut rig = rig(|_, _| {});
