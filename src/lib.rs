@@ -157,6 +157,23 @@
 //! }
 //! ```
 //!
+//! # Without a reactor
+//!
+//! [`client::Client`] is a connection whose calls block, for programs that talk to one server at a time, and for tests;
+//! [`client::Channel`] receives on a thread of its own, with a callback, and is sent to from any. Both speak the same
+//! codecs:
+//!
+//! ```no_run
+//! use mainspring::{client::Client, codec::LengthPrefixed};
+//!
+//! let mut client = Client::connect("localhost:7000", LengthPrefixed::default())?;
+//! client.send(b"hello")?;
+//! while let Some(answer) = client.recv()? {
+//!     println!("{} bytes", answer.len());
+//! }
+//! # Ok::<(), mainspring::client::Error>(())
+//! ```
+//!
 //! # How connections end
 //!
 //! Each connection that was opened is closed once, with one [`CloseReason`], and nothing comes for it afterwards. A peer that
@@ -233,6 +250,8 @@ mod time;
 
 mod handle;
 mod net;
+
+pub mod client;
 
 mod address;
 mod error;

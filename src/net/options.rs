@@ -93,7 +93,7 @@ const INHERITED: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 impl SocketOptions {
     /// Sets what is not the system's default; on a socket that is not `fresh`, what can be undone too.
-    pub(super) fn apply(&self, socket: &SockRef<'_>, ipv6: bool, fresh: bool) -> io::Result<()> {
+    pub(crate) fn apply(&self, socket: &SockRef<'_>, ipv6: bool, fresh: bool) -> io::Result<()> {
         if self.nodelay || !fresh {
             socket.set_tcp_nodelay(self.nodelay)?;
         }

@@ -1,0 +1,115 @@
+//! What a client is made from: its options, each with a default and the reason for it.
+
+use std::net::TcpStream;
+use std::time::Duration;
+
+use socket2::SockRef;
+
+use super::blocking::Client;
+use super::connect::{Target, connect};
+use super::error::{Error, Step};
+use super::wire::{Patience, Tcp};
+use crate::address::Address;
+use crate::codec::Codec;
+use crate::net::SocketOptions;
+
+/// Options of a [`Client`]. One builder can make several.
+///
+/// ```no_run
+/// use mainspring::client::Builder;
+/// use mainspring::codec::Lines;
+/// use std::time::Duration;
+///
+/// let patient = Builder::new()
+///     .connect_timeout(Some(Duration::from_secs(2)))
+///     .read_timeout(Some(Duration::from_secs(30)));
+/// let mut client = patient.connect("localhost:7000", Lines::default())?;
+/// client.send(b"hello")?;
+/// # Ok::<(), mainspring::client::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Builder {
+    options: SocketOptions,
+    connect_timeout: Option<Duration>,
+    read_timeout: Option<Duration>,
+    write_timeout: Option<Duration>,
+}
+
+impl Default for Builder {
+    fn default() -> Builder {
+        Builder {
+            options: SocketOptions::default(),
+            connect_timeout: Some(Duration::from_secs(10)),
+            read_timeout: None,
+            write_timeout: None,
+        }
+    }
+}
+
+impl Builder {
+    /// The defaults.
+    pub fn new() -> Builder {
+        Builder::default()
+    }
+
+    /// How long connecting may take in all: the look-up of the name, and every address. Each address has an equal share of
+    /// what is left. Defaults to 10 s, because the system's own limit is minutes for each address. `None` leaves it to the
+    /// system.
+    #[must_use]
+    pub fn connect_timeout(mut self, limit: Option<Duration>) -> Builder {
+        self.connect_timeout = limit;
+        self
+    }
+
+    /// How long one [`recv`](Client::recv) may take, from the call to the whole message. Defaults to none, because only
+    /// the protocol knows how long a peer may be silent. Zero waits for nothing.
+    #[must_use]
+    pub fn read_timeout(mut self, limit: Option<Duration>) -> Builder {
+        self.read_timeout = limit;
+        self
+    }
+
+    /// How long one [`send`](Client::send) may take, from the call until the system has all of the message. Defaults to
+    /// none, because a peer that does not read for a while is no error by itself. Zero waits for nothing.
+    #[must_use]
+    pub fn write_timeout(mut self, limit: Option<Duration>) -> Builder {
+        self.write_timeout = limit;
+        self
+    }
+
+    /// Options of the socket. They are set before it connects, so that buffer sizes have their full effect. Default to
+    /// those of [`SocketOptions`].
+    #[must_use]
+    pub fn socket_options(mut self, options: SocketOptions) -> Builder {
+        self.options = options;
+        self
+    }
+
+    /// Connects to the first address of `target` that answers, in the resolver's order.
+    ///
+    /// # Errors
+    /// At [`Step::Resolve`] the name is unknown or was not answered in time. At [`Step::Connect`] no address
+    /// would do: [`Error::attempts`] has each of them and why.
+    pub fn connect<C: Codec>(&self, target: impl Into<Target>, codec: C) -> Result<Client<C>, Error> {
+        let (stream, address) = connect(&target.into(), &self.options, self.connect_timeout)?;
+        self.finish(stream, address.into(), codec)
+    }
+
+    /// Takes in a socket that was connected elsewhere. Its timeouts and its mode are overwritten, its options as far as
+    /// [`socket_options`](Builder::socket_options) says something else than the system's defaults.
+    ///
+    /// # Errors
+    /// At [`Step::Connect`]: it is not connected, or an option cannot be set.
+    pub fn adopt<C: Codec>(&self, stream: TcpStream, codec: C) -> Result<Client<C>, Error> {
+        let patience = Patience::new(None);
+        let failed = |error| Error::io(Step::Connect, "an adopted socket", patience.elapsed(), error);
+        let peer = stream.peer_addr().map_err(failed)?;
+        self.options.apply(&SockRef::from(&stream), peer.is_ipv6(), false).map_err(failed)?;
+        self.finish(stream, peer.into(), codec)
+    }
+
+    fn finish<C: Codec>(&self, stream: TcpStream, peer: Address, codec: C) -> Result<Client<C>, Error> {
+        let tcp = Tcp::new(stream).map_err(|error| Error::io(Step::Connect, &peer, Duration::ZERO, error))?;
+        Ok(Client::new(tcp, peer, codec, self.read_timeout, self.write_timeout))
+    }
+}
