@@ -11,6 +11,10 @@ mod latency;
 mod life;
 mod limits;
 mod support;
+mod tensor;
 // Cargo runs no tests of examples: those of their pure parts run here.
+#[path = "../../examples/common/floats.rs"]
+#[allow(dead_code, reason = "the program uses all of it")]
+mod floats;
 #[path = "../../examples/common/values.rs"]
 mod values;
