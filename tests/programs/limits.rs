@@ -420,26 +420,3 @@ fn without_descriptors_it_rests_says_so_once_and_recovers_as_others_go() {
     let lines = ended.errors.lines().count();
     assert!(lines <= 4, "{lines} lines for one episode: {}", ended.errors);
 }
-
-#[test]
-fn without_descriptors_it_recovers_by_itself_when_nothing_else_happens() {
-    let can_raise = Command::new("prlimit").arg("--version").output().is_ok_and(|o| o.status.success());
-    if !can_raise {
-        return println!("skipped: no prlimit here");
-    }
-    let server = Program::serve_with_descriptors("echo", DESCRIPTORS, "");
-    let (mut served, mut waiting, _) = crowd(&server, DESCRIPTORS + 20);
-    expect_calm(&server, &mut served);
-    let id = server.id().to_string();
-    // Nobody goes, nobody comes, nobody says a word.
-    let raised = Command::new("prlimit").args(["--pid", &id, "--nofile=1000:"]).status();
-    assert!(raised.expect("there is a prlimit").success());
-    for peer in &mut waiting {
-        peer.expect(&frame(b"hello"));
-    }
-    if waiting.is_empty() {
-        println!("nobody waited: all were turned away");
-    }
-    drop(served_in_the_end(&server));
-    server.stop();
-}
