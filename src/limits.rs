@@ -86,7 +86,8 @@ pub struct Limits {
     /// So many sockets linger at once; past it the oldest is reset. Defaults to 1,024, because they hold descriptors.
     pub lingering_max: usize,
     /// A callback that holds the loop for longer is reported: counted, kept as the last stall, and written to the log. Defaults
-    /// to 100 ms, because a person notices that; the loop itself needs microseconds.
+    /// to 500 ms, because a busy machine may take a thread off its processor for a good part of that; the loop itself
+    /// needs microseconds.
     pub stall_threshold: Duration,
     /// How long a shutdown serves what is left. Defaults to 5 s, within the patience of most supervisors.
     pub drain_timeout: Duration,
@@ -128,7 +129,7 @@ impl Default for Limits {
             linger_timeout: Duration::from_secs(1),
             linger_bytes: 16 * 1024 * 1024,
             lingering_max: 1_024,
-            stall_threshold: Duration::from_millis(100),
+            stall_threshold: Duration::from_millis(500),
             drain_timeout: Duration::from_secs(5),
             spare_bytes: 64 * 1024 * 1024,
             read_buffer: 256 * 1024,

@@ -352,7 +352,9 @@ impl Handler for Holds {
 
 #[test]
 fn a_callback_that_holds_the_loop_is_named() {
-    let (world, mut reactor) = world_with(Holds(World::new()), Limits::default(), LengthPrefixed::default());
+    let mut limits = Limits::default();
+    limits.stall_threshold = Duration::from_millis(100);
+    let (world, mut reactor) = world_with(Holds(World::new()), limits, LengthPrefixed::default());
     reactor.handler_mut().0 = world.clone();
     let (quick, slow) = (world.connect(0), world.connect(0));
     reactor.turn(Some(Duration::ZERO)).unwrap();

@@ -167,6 +167,7 @@ fn a_peer_that_takes_nothing_is_idle_whatever_waits_for_it() {
 #[test]
 fn a_peer_that_takes_something_without_an_event_is_not_cut() {
     // Linux tells of room when a third of a buffer of megabytes is free: a slow reader takes ten seconds for that.
+    #[expect(clippy::type_complexity, reason = "a table of this test alone")]
     let deadlines: [(fn(&mut Limits), bool); 3] = [
         (|limits| limits.idle_timeout = Some(SECOND), false),
         (|limits| limits.write_timeout = Some(SECOND), false),
