@@ -7,7 +7,8 @@
 /// Every message that is dropped is counted, in [`Stats::frames_dropped`](crate::Stats::frames_dropped), in
 /// [`frames_overflowed`](crate::Stats::frames_overflowed), and for the connection in [`Context::missed`](crate::Context::missed). What a connection sends
 /// to itself in its own callback, and messages marked as [`control`](crate::Envelope::control), are never dropped. A message of
-/// which the first byte was written is always sent to its end.
+/// which the first byte was written is always sent to its end. What is dropped was encoded already under `DropOldest` and `Latest`,
+/// which therefore are not for codecs whose encoder has a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(u8)]
 #[non_exhaustive]

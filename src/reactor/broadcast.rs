@@ -3,11 +3,9 @@
 use bytes::Bytes;
 
 use super::Context;
-use super::overflow;
 use super::send::{BY_REFERENCE, DropReason, Sent};
-use crate::buffer::{Label, Shared};
+use crate::buffer::{Label, Payload, Shared};
 use crate::codec::{Codec, EncodeError, Output};
-use crate::connection::Overflow;
 use crate::handler::{Handler, Outgoing};
 use crate::id::ConnId;
 
@@ -77,7 +75,7 @@ impl<H: Handler> Context<H> {
     ///
     /// It is encoded once for all whose codecs say [`same_encoding`](Codec::same_encoding), and once for each other. Each
     /// receiver is judged by its own outbox, and a slow one never delays the others: past the write limit it is closed at
-    /// the end of the turn, unless it has another [`Overflow`] policy.
+    /// the end of the turn, unless it has another [`Overflow`](crate::Overflow) policy.
     pub fn broadcast(&mut self, to: To<'_>, message: Outgoing<'_, H>) -> Broadcast {
         self.broadcast_labelled(to, message, Label::default())
     }
@@ -153,10 +151,7 @@ impl<H: Handler> Context<H> {
         let Context { table, pool, scratch, limits, current, dirty, ledger, .. } = self;
         let Some(live) = table.get_mut(to) else { return (self.dropped(DropReason::Gone), false) };
         let fresh = live.outbox.is_empty();
-        // One of the many that the usual way is not for: it needs a look at its policy, or the message at its label.
-        let special = label != Label::default()
-            || live.refuses(limits, *current == Some(to)).is_some()
-            || live.overflow != Overflow::Close && (live.outbox.has_parcels() || *current == Some(to));
+        let whole = live.takes_whole(limits, label, *current == Some(to));
         let encoded = match encoded {
             Some(encoded) if encoded.codec.same_encoding(&live.codec) => encoded,
             None if live.codec.same_encoding(&live.codec) => {
@@ -170,25 +165,18 @@ impl<H: Handler> Context<H> {
                 });
                 encoded.insert(Encoded { codec: live.codec.clone(), bytes })
             }
-            _ => {
-                return (self.append_by_policy(to, label, |codec, out| codec.encode(message, out)), false);
-            }
+            _ => return (self.append(to, label, |codec, out| codec.encode(message, out)), false),
         };
-        if special {
-            let sent = match &encoded.bytes {
-                Ok(Shape::Copied) => {
-                    let bytes = std::mem::take(scratch);
-                    let sent = self.append_encoded(to, label, overflow::Encoded::Copied(&bytes));
-                    self.scratch = bytes;
-                    sent
-                }
-                Ok(Shape::Shared(bytes)) => self.append_encoded(to, label, overflow::Encoded::Shared(bytes)),
+        if whole {
+            let payload = match &encoded.bytes {
+                Ok(Shape::Copied) => Payload::Own(scratch.as_slice().into()),
+                Ok(Shape::Shared(bytes)) => Payload::Shared(bytes.clone()),
                 Err(error) => {
                     let error = *error;
-                    self.dropped(DropReason::Refused(error))
+                    return (self.dropped(DropReason::Refused(error)), false);
                 }
             };
-            return (sent, false);
+            return (self.push(to, payload, label), false);
         }
         match &encoded.bytes {
             Ok(Shape::Copied) => {

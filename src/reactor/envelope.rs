@@ -2,9 +2,9 @@
 
 use std::fmt;
 
+use super::Context;
 use super::broadcast::{Broadcast, To};
 use super::send::Sent;
-use super::{Context, DropReason};
 use crate::buffer::Label;
 use crate::codec::Codec;
 use crate::handler::{Handler, Outgoing};
@@ -70,11 +70,7 @@ impl<H: Handler> Envelope<'_, '_, H> {
     /// Sends it to one connection, as [`Context::send`] does.
     pub fn to(self, conn: ConnId) -> Sent {
         let Envelope { cx, message, label } = self;
-        cx.end_series();
-        if cx.table.get(conn).is_none() {
-            return cx.dropped(DropReason::Gone);
-        }
-        cx.append_by_policy(conn, label, |codec, out| codec.encode(message, out))
+        cx.append(conn, label, |codec, out| codec.encode(message, out))
     }
 
     /// Sends it to many, as [`Context::broadcast`] does.

@@ -42,7 +42,7 @@ impl<H: Handler> Context<H> {
         self.buffered() > self.limits.memory_limit
     }
 
-    /// Brings the sum of held bytes up to date with what `conn` holds, and acts when that crosses the limit.
+    /// Brings the sum of held bytes up to date with what `conn` holds.
     #[inline]
     pub(super) fn account(&mut self, conn: ConnId) {
         if let Some(live) = self.table.get_mut(conn) {

@@ -1,12 +1,26 @@
 //! The way into an outbox by a policy, for messages with a label and for connections that are too slow.
 
 use super::Context;
+use super::live::Live;
 use super::send::{DropReason, Sent};
-use crate::buffer::{Label, Payload, Shared};
-use crate::codec::{EncodeError, Output};
-use crate::connection::Overflow;
+use crate::buffer::{Label, Payload};
+use crate::codec::{Codec, EncodeError, Output};
+use crate::connection::{CloseReason, Overflow};
 use crate::handler::Handler;
 use crate::id::ConnId;
+use crate::limits::Limits;
+
+impl<C: Codec, S: Default> Live<C, S> {
+    /// Whether a message is appended as a whole one, behind those that wait as such, or not at all: because a policy may drop it or
+    /// must not, because such messages wait already, or because too much waits. `own`: it is sent from its own callback.
+    #[inline]
+    pub(super) fn takes_whole(&self, limits: &Limits, label: Label, own: bool) -> bool {
+        let exempt = own || label.control;
+        self.refuses(limits, exempt).is_some()
+            || self.outbox.has_parcels()
+            || (self.overflow != Overflow::Close && (exempt || label.key.is_some()))
+    }
+}
 
 impl<H: Handler> Context<H> {
     /// Says what becomes of messages that `conn` does not take fast enough, from now on; messages that wait already are kept as
@@ -23,104 +37,78 @@ impl<H: Handler> Context<H> {
         self.table.get(conn).and_then(|live| live.extras.as_ref()).map_or(0, |extras| extras.missed)
     }
 
-    /// As [`append`](Context::append), for a connection that has a policy or too much that waits, and for messages with a label.
+    /// As [`append`](Context::append), for a message that [takes this way](Live::takes_whole).
     #[inline(never)]
-    pub(super) fn append_by_policy<'m, F>(&mut self, to: ConnId, label: Label, encode: F) -> Sent
+    pub(super) fn append_whole<'m, F>(&mut self, to: ConnId, label: Label, encode: F) -> Sent
     where
         F: FnOnce(&mut H::Codec, &mut Output<'_, 'm>) -> Result<(), EncodeError>,
     {
-        let own = self.current == Some(to);
-        match self.admit(to, label, own) {
-            Err(sent) => sent,
-            Ok(Way::Plain) => self.append_plain(to, encode),
-            Ok(Way::Whole) => {
-                let mut scratch = std::mem::take(&mut self.scratch);
-                scratch.clear();
-                let encoded = match self.table.get_mut(to) {
-                    Some(live) => encode(&mut live.codec, &mut Output::to_vec(&mut scratch)),
-                    None => Ok(()),
-                };
-                let sent = match encoded {
-                    Ok(()) => self.push(to, Payload::Own(scratch.as_slice().into()), label, own),
-                    Err(error) => self.dropped(DropReason::Refused(error)),
-                };
-                self.scratch = scratch;
-                sent
-            }
+        if let Some(sent) = self.turned_down(to, label) {
+            return sent;
+        }
+        let Some(live) = self.table.get_mut(to) else { return self.dropped(DropReason::Gone) };
+        // Before anything is dropped for it: a message that cannot be said must not cost others their place.
+        let mut bytes = Vec::new();
+        match encode(&mut live.codec, &mut Output::to_vec(&mut bytes)) {
+            Ok(()) => self.push(to, Payload::Own(bytes.into()), label),
+            Err(error) => self.dropped(DropReason::Refused(error)),
         }
     }
 
-    /// As [`append_by_policy`](Context::append_by_policy), for bytes that were encoded for many.
-    #[inline(never)]
-    pub(super) fn append_encoded(&mut self, to: ConnId, label: Label, bytes: Encoded<'_>) -> Sent {
-        let own = self.current == Some(to);
-        match (self.admit(to, label, own), bytes) {
-            (Err(sent), _) => sent,
-            (Ok(Way::Whole), Encoded::Copied(bytes)) => self.push(to, Payload::Own(bytes.into()), label, own),
-            (Ok(Way::Whole), Encoded::Shared(bytes)) => {
-                self.push(to, Payload::Shared(bytes.clone()), label, own)
-            }
-            (Ok(Way::Plain), bytes) => {
-                let Context { table, pool, limits, dirty, .. } = self;
-                let Some(live) = table.get_mut(to) else { return Sent::Dropped(DropReason::Gone) };
-                let len = match bytes {
-                    Encoded::Copied(bytes) => {
-                        live.outbox.copy(bytes, pool);
-                        bytes.len()
-                    }
-                    Encoded::Shared(bytes) => {
-                        live.outbox.share(bytes.clone(), pool);
-                        bytes.len()
-                    }
-                };
-                live.outbox.mark(len, pool);
-                live.appended(to, limits, dirty)
-            }
+    /// Appends a whole message that was encoded, if the connection takes it and its policy finds room.
+    pub(super) fn push(&mut self, to: ConnId, payload: Payload, label: Label) -> Sent {
+        if let Some(sent) = self.turned_down(to, label) {
+            return sent;
         }
-    }
-
-    fn push(&mut self, to: ConnId, payload: Payload, label: Label, own: bool) -> Sent {
-        let Context { table, pool, limits, dirty, .. } = self;
-        let Some(live) = table.get_mut(to) else { return Sent::Dropped(DropReason::Gone) };
+        if !self.make_room(to, label) {
+            return Sent::Dropped(DropReason::Overflow);
+        }
         // What it sends to itself is not for others to drop.
-        let label = Label { control: label.control || own, ..label };
+        let label = Label { control: label.control || self.current == Some(to), ..label };
+        let Context { table, pool, limits, dirty, .. } = self;
+        let Some(live) = table.get_mut(to) else { return self.dropped(DropReason::Gone) };
         live.outbox.push(payload, label, pool);
         live.appended(to, limits, dirty)
     }
 
-    /// Whether a message may be appended, after the policy has made what room it can; and how.
-    fn admit(&mut self, to: ConnId, label: Label, own: bool) -> Result<Way, Sent> {
-        let Context { table, pool, limits, .. } = self;
-        let Some(live) = table.get_mut(to) else { return Err(self.dropped(DropReason::Gone)) };
-        let exempt = own || label.control;
-        match live.refuses(limits, exempt) {
-            None => {}
-            Some(DropReason::SlowConsumer) => {
-                let max = limits.write_limit;
-                let dropped = match live.overflow {
-                    Overflow::Close => return Err(self.refused(to, DropReason::SlowConsumer)),
-                    Overflow::DropNewest | Overflow::Tell => 0,
-                    Overflow::DropOldest => live.outbox.drop_oldest(max, pool),
-                    Overflow::Latest => {
-                        let of_key = label.key.map_or(0, |key| live.outbox.drop_key(key, pool));
-                        if of_key > 0 { of_key } else { live.outbox.drop_obsolete(pool) }
-                    }
-                };
-                let replaces = live.overflow == Overflow::Latest && dropped > 0 && label.key.is_some();
-                let admitted = replaces || live.outbox.bytes() <= max;
-                self.overflowed(to, dropped + u64::from(!admitted));
-                if !admitted {
-                    // One that was dropped is in the count of overflows already.
-                    self.stats.frames_dropped -= 1;
-                    return Err(self.dropped(DropReason::Overflow));
-                }
+    /// The outcome for a message that is not taken, and for which nothing else may be dropped.
+    fn turned_down(&mut self, to: ConnId, label: Label) -> Option<Sent> {
+        let own = self.current == Some(to);
+        let Some(live) = self.table.get(to) else { return Some(self.dropped(DropReason::Gone)) };
+        match (live.refuses(&self.limits, own || label.control)?, live.overflow) {
+            (DropReason::SlowConsumer, Overflow::DropOldest | Overflow::Latest) => None,
+            (DropReason::SlowConsumer, Overflow::DropNewest | Overflow::Tell) => {
+                self.overflowed(to, 1);
+                Some(Sent::Dropped(DropReason::Overflow))
             }
-            Some(reason) => return Err(self.dropped(reason)),
+            (DropReason::SlowConsumer, Overflow::Close) => {
+                self.end(to, CloseReason::SlowConsumer);
+                Some(self.dropped(DropReason::SlowConsumer))
+            }
+            (reason, _) => Some(self.dropped(reason)),
         }
-        let Some(live) = self.table.get(to) else { return Err(Sent::Dropped(DropReason::Gone)) };
-        let labelled = exempt || label.key.is_some();
-        let whole = live.overflow != Overflow::Close && labelled || live.outbox.has_parcels();
-        Ok(if whole { Way::Whole } else { Way::Plain })
+    }
+
+    /// Drops what the policy says when more than the limit waits. False when the message itself has to go.
+    fn make_room(&mut self, to: ConnId, label: Label) -> bool {
+        let exempt = self.current == Some(to) || label.control;
+        let Context { table, pool, limits, .. } = self;
+        let Some(live) = table.get_mut(to) else { return false };
+        if live.refuses(limits, exempt).is_none() {
+            return true;
+        }
+        let (mut replaced, mut dropped) = (0, 0);
+        if live.overflow == Overflow::DropOldest {
+            dropped = live.outbox.drop_oldest(limits.write_limit, pool);
+        } else {
+            replaced = label.key.map_or(0, |key| live.outbox.drop_key(key, pool));
+            if replaced == 0 {
+                dropped = live.outbox.drop_obsolete(pool);
+            }
+        }
+        let room = replaced > 0 || live.outbox.bytes() <= limits.write_limit;
+        self.overflowed(to, replaced + dropped + u64::from(!room));
+        room
     }
 
     /// Counts what a policy has dropped, and tells whom it says.
@@ -136,20 +124,4 @@ impl<H: Handler> Context<H> {
         // What it holds has changed.
         self.mark_dirty(to);
     }
-}
-
-/// How a message is appended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
-    /// To the bytes that wait.
-    Plain,
-    /// As a whole message behind them, with its label.
-    Whole,
-}
-
-/// Bytes of a message that goes to many.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Encoded<'a> {
-    Copied(&'a [u8]),
-    Shared(&'a Shared),
 }

@@ -227,8 +227,8 @@ impl<H: Handler> Context<H> {
             let Some(group) = live.extras().rates.of(direction).get(at).copied() else { return };
             if let Some(throttle) = self.rates.get(group) {
                 throttle.buckets.take(used);
-                throttle.called.take_if(|called| *called == (conn, direction));
-                if !throttle.waiting.is_empty() {
+                // Others are called only by the one whose turn it was: whoever has waits now has a timer.
+                if throttle.called.take_if(|called| *called == (conn, direction)).is_some() {
                     self.call_next(group);
                 }
             }

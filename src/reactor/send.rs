@@ -6,7 +6,7 @@ use super::Context;
 use super::live::{Live, Phase};
 use crate::buffer::Label;
 use crate::codec::{Codec, EncodeError, Output, Part, Segments};
-use crate::connection::{CloseReason, Halt, Overflow};
+use crate::connection::{CloseReason, Halt};
 use crate::handler::{Handler, Outgoing, Owned};
 use crate::id::ConnId;
 use crate::limits::Limits;
@@ -45,7 +45,7 @@ pub enum DropReason {
     Closing,
     /// More than the write limit waits for it already; it is closed as a slow consumer.
     SlowConsumer,
-    /// More than the write limit waits for it already, and its [`Overflow`] policy has dropped the message.
+    /// More than the write limit waits for it already, and its [`Overflow`](crate::Overflow) policy has dropped the message.
     Overflow,
     /// Its framing cannot say this message. The connection is as it was.
     Refused(EncodeError),
@@ -116,39 +116,28 @@ impl<H: Handler> Context<H> {
     /// The message is encoded now and written after the callback, together with what else goes there; only a large one
     /// with nothing before it may be written at once, without being copied. From inside a callback of another connection
     /// (or a timer), [`Limits::write_limit`](crate::Limits::write_limit) applies: more than that already waiting closes `to`
-    /// as a slow consumer, unless it has another [`Overflow`] policy. See [`message`](Context::message) for options.
+    /// as a slow consumer, unless it has another [`Overflow`](crate::Overflow) policy. See [`message`](Context::message) for options.
     pub fn send(&mut self, to: ConnId, message: Outgoing<'_, H>) -> Sent {
-        self.append(to, |codec, out| codec.encode(message, out))
+        self.append(to, Label::default(), |codec, out| codec.encode(message, out))
     }
 
     /// Sends one owned message to `to`. Large [`Bytes`](bytes::Bytes) are shared, never copied.
     pub fn send_owned(&mut self, to: ConnId, message: &Owned<H>) -> Sent {
-        self.append(to, |codec, out| codec.encode_owned(message, out))
+        self.append(to, Label::default(), |codec, out| codec.encode_owned(message, out))
     }
 
     /// Encodes a message into the outbox of `to`.
     #[inline]
-    pub(super) fn append<'m, F>(&mut self, to: ConnId, encode: F) -> Sent
+    pub(super) fn append<'m, F>(&mut self, to: ConnId, label: Label, encode: F) -> Sent
     where
         F: FnOnce(&mut H::Codec, &mut Output<'_, 'm>) -> Result<(), EncodeError>,
     {
         self.end_series();
-        let Context { table, limits, current, .. } = self;
+        let Context { table, pool, limits, current, dirty, .. } = self;
         let Some(live) = table.get_mut(to) else { return self.dropped(DropReason::Gone) };
-        if live.overflow != Overflow::Close || live.refuses(limits, *current == Some(to)).is_some() {
-            return self.append_by_policy(to, Label::default(), encode);
+        if live.takes_whole(limits, label, *current == Some(to)) {
+            return self.append_whole(to, label, encode);
         }
-        self.append_plain(to, encode)
-    }
-
-    /// Encodes a message to the bytes that wait for `to`.
-    #[inline]
-    pub(super) fn append_plain<'m, F>(&mut self, to: ConnId, encode: F) -> Sent
-    where
-        F: FnOnce(&mut H::Codec, &mut Output<'_, 'm>) -> Result<(), EncodeError>,
-    {
-        let Context { table, pool, limits, dirty, .. } = self;
-        let Some(live) = table.get_mut(to) else { return self.dropped(DropReason::Gone) };
         let tail = Undo::new(live.outbox.tail(pool));
         let base = tail.base;
         let mut out = Output::new(tail.bytes, BY_REFERENCE);
@@ -167,15 +156,6 @@ impl<H: Handler> Context<H> {
                 self.dropped(DropReason::Refused(error))
             }
         }
-    }
-
-    /// Acts on what [`refuses`](Live::refuses) has found: a breach of the write limit ends the connection.
-    #[cold]
-    pub(super) fn refused(&mut self, to: ConnId, reason: DropReason) -> Sent {
-        if reason == DropReason::SlowConsumer {
-            self.end(to, CloseReason::SlowConsumer);
-        }
-        self.dropped(reason)
     }
 
     #[cold]

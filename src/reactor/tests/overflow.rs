@@ -277,3 +277,66 @@ fn the_default_policy_is_a_limit() {
     }
     assert_eq!((rig.cx().missed(conn), rig.stats().open), (9, 1));
 }
+
+fn one_byte_length() -> LengthPrefixed {
+    LengthPrefixed::builder().width(1).build().unwrap()
+}
+
+#[test]
+fn a_receiver_with_another_framing_does_not_disturb_the_bytes_of_the_others() {
+    let mut rig = echo_rig(limits());
+    let peers: Vec<Peer> = (0..3).map(|_| rig.client()).collect();
+    let conns = rig.open();
+    for conn in &conns {
+        rig.cx().set_overflow(*conn, Overflow::Latest);
+    }
+    rig.cx().set_codec(conns[1], one_byte_length());
+    assert_eq!(rig.cx().message(b"quote").key(1).broadcast(To::Set(&conns)).queued, 3);
+    rig.settle();
+    assert_eq!(peers[0].take(), frame(b"quote"));
+    assert_eq!(peers[1].take(), b"\x05quote");
+    assert_eq!(peers[2].take(), frame(b"quote"));
+}
+
+#[test]
+fn a_policy_that_is_lifted_keeps_the_order_of_what_waits() {
+    let (mut rig, peer, conn) = slow(Overflow::Latest, 0);
+    rig.cx().message(&numbered(1)).key(1).to(conn);
+    rig.cx().set_overflow(conn, Overflow::Close);
+    rig.cx().send(conn, &numbered(2));
+    rig.cx().broadcast(To::All, &numbered(3));
+    rig.cx().broadcast(To::All, &numbered(4));
+    peer.capacity(usize::MAX);
+    assert_eq!(numbers(&mut rig, &peer), [1, 2, 3, 4]);
+}
+
+#[test]
+fn a_message_that_cannot_be_said_costs_no_other_its_place() {
+    for policy in [Overflow::DropOldest, Overflow::Latest] {
+        let (mut rig, peer, conn) = slow(policy, 0);
+        for n in 0..11 {
+            rig.cx().message(&numbered(n)).key(1).to(conn);
+        }
+        rig.cx().set_codec(conn, one_byte_length());
+        let sent = rig.cx().message(&[0; 300]).key(1).to(conn);
+        assert!(matches!(sent, Sent::Dropped(DropReason::Refused(_))), "{sent:?}");
+        assert_eq!(rig.cx().missed(conn), 0);
+        peer.capacity(usize::MAX);
+        assert_eq!(numbers(&mut rig, &peer).len(), 11);
+    }
+}
+
+#[test]
+fn a_new_key_has_no_room_when_what_is_obsolete_makes_too_little() {
+    let (mut rig, peer, conn) = slow(Overflow::Latest, 0);
+    for n in 0..10 {
+        rig.cx().message(&numbered(n)).key(u64::from(n)).to(conn);
+    }
+    let large = [7; 1_996];
+    assert!(rig.cx().message(&large).key(0).to(conn).is_queued());
+    // The message of key 0 from the beginning is obsolete now, and goes; 2,900 bytes are still too many.
+    assert_eq!(rig.cx().message(&numbered(50)).key(50).to(conn), Sent::Dropped(DropReason::Overflow));
+    assert_eq!(rig.cx().missed(conn), 2);
+    assert_eq!(rig.cx().queued(conn), 2_900);
+    drop(peer);
+}
