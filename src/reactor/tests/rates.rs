@@ -246,3 +246,29 @@ fn what_is_limited_still_ends_in_order() {
     assert_eq!(peer.take(), many(10));
     assert_eq!(rig.closes(), ["peer"]);
 }
+
+#[test]
+fn those_who_wait_for_a_rate_are_served_strictly_in_turn() {
+    let mut rig = rig(|_, _| {});
+    let peers: Vec<Peer> = (0..3).map(|_| rig.client()).collect();
+    let conns = rig.open();
+    group_of(&mut rig, Direction::Input, messages_per_second(10));
+    for peer in &peers {
+        peer.send(&many(10));
+    }
+    for _ in 0..9 {
+        rig.settle();
+        // Whoever has more to say meanwhile does not get ahead by it.
+        for peer in &peers {
+            peer.send(&many(1));
+        }
+        rig.pass(100 * MS);
+    }
+    let from = |event| match event {
+        Event::Message(conn, _) => conns.iter().position(|other| *other == conn),
+        _ => None,
+    };
+    let order: Vec<usize> = rig.events().into_iter().filter_map(from).collect();
+    let expected: Vec<usize> = (0..10).map(|turn| turn % 3).collect();
+    assert_eq!(order, expected);
+}
