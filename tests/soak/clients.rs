@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::common::{PATIENCE, now};
 use super::script::{Dice, Step, script, tag};
@@ -80,9 +80,13 @@ struct Client {
 
 impl Client {
     fn new(address: SocketAddr, seed: u64, number: u32) -> std::io::Result<Client> {
-        let stream = TcpStream::connect(address)?;
-        // So that what is not read is felt soon. A small buffer changes nothing else.
-        drop(SockRef::from(&stream).set_recv_buffer_size(16 * 1024));
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        // So that what is not read is felt soon. Before it connects: a window that shrinks later makes the kernel drop what
+        // is under way, and then not believe the reset of a server that has given up, so that the client waits for ever.
+        socket.set_recv_buffer_size(16 * 1024)?;
+        socket.connect_timeout(&address.into(), PATIENCE)?;
+        socket.set_nonblocking(true)?;
+        let stream = TcpStream::from_std(socket.into());
         Ok(Client {
             number,
             stream,

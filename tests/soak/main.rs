@@ -1,10 +1,10 @@
 //! Many clients come, talk, stall, drip, reset, half-close and go, at random from a seed that is printed; afterwards the
 //! books of the server balance, and nothing of anyone is left.
 //!
-//! A short form runs with all other tests. The long one, of 2,000 clients at a time:
+//! Without more it takes two seconds for each mood of the server, with 200 clients at a time. The long form, with 2,000:
 //!
 //! ```text
-//! SOAK_SECONDS=60 cargo test --release --test soak -- --ignored --nocapture
+//! SOAK_SECONDS=60 cargo test --release --test soak -- --nocapture
 //! ```
 //!
 //! `SOAK_SEED` gives the same clients again, though not the same times. `SOAK_CLIENTS` changes how many there are.
@@ -173,16 +173,44 @@ fn expect_nothing_left(descriptors_before: Option<usize>, resident: [Option<u64>
     assert!(late < early + 64 * 1024, "{early} KiB early, {late} late");
 }
 
-const SHORT: Duration = Duration::from_millis(2_000);
+/// How many clients, for how long: as it is asked for, or the short form.
+fn form() -> (usize, Duration) {
+    let seconds = number_in("SOAK_SECONDS");
+    let clients = number_in("SOAK_CLIENTS").unwrap_or(if seconds.is_some() { 2_000 } else { 200 });
+    (clients as usize, Duration::from_secs(seconds.unwrap_or(2)))
+}
+
+/// From so long a time on, every reason has to have occurred.
+const LONG: Duration = Duration::from_secs(30);
 
 #[test]
 fn a_server_in_haste_is_left_with_nothing_of_those_who_came_and_went() {
-    soak(Mood::Hasty, 200, SHORT);
+    let (clients, time) = form();
+    let stats = soak(Mood::Hasty, clients, time);
+    if time < LONG {
+        return;
+    }
+    let often = [
+        "peer",
+        "reset",
+        "local",
+        "aborted",
+        "idle_timeout",
+        "first_message_timeout",
+        "frame_timeout",
+        "write_timeout",
+        "slow_consumer",
+        "frame_too_long",
+    ];
+    for (reason, count) in stats.closes().filter(|(reason, _)| often.contains(reason)) {
+        assert!(count > 0, "nobody was closed for {reason}: this shows too little");
+    }
 }
 
 #[test]
 fn without_deadlines_nobody_waits_in_vain() {
-    soak(Mood::Patient, 200, SHORT);
+    let (clients, time) = form();
+    soak(Mood::Patient, clients, time);
 }
 
 #[test]
@@ -201,28 +229,4 @@ fn a_shutdown_in_the_midst_of_it_all_leaves_nothing() {
     println!("{report:?}");
     compare(&stats, &books, &verdicts, Mood::Hasty);
     expect_nothing_left(descriptors_before, [None; 4]);
-}
-
-#[test]
-#[ignore = "takes SOAK_SECONDS, two times a minute by default"]
-fn a_long_time_with_many_clients() {
-    let time = Duration::from_secs(number_in("SOAK_SECONDS").unwrap_or(60));
-    let clients = number_in("SOAK_CLIENTS").unwrap_or(2_000) as usize;
-    let stats = soak(Mood::Hasty, clients, time);
-    soak(Mood::Patient, clients, time / 2);
-    let often = [
-        "peer",
-        "reset",
-        "local",
-        "aborted",
-        "idle_timeout",
-        "first_message_timeout",
-        "frame_timeout",
-        "write_timeout",
-        "slow_consumer",
-        "frame_too_long",
-    ];
-    for (reason, count) in stats.closes().filter(|(reason, _)| often.contains(reason)) {
-        assert!(count > 0, "nobody was closed for {reason}: this shows too little");
-    }
 }
