@@ -25,6 +25,8 @@ pub use raw::Raw;
 pub use utf8::Utf8;
 pub use varint::Varint;
 
+use std::any::Any;
+
 /// The largest payload that the codecs of this crate accept unless told otherwise: 100 MiB.
 pub const MAX_FRAME_DEFAULT: u64 = 100 * 1024 * 1024;
 
@@ -168,6 +170,18 @@ pub trait Codec: Clone {
 
     /// Borrows an owned message for sending.
     fn lend(owned: &Self::Owned) -> Self::Outgoing<'_>;
+
+    /// How many bytes an owned message holds, for the memory limit while it waits. By default the value's own size, and what
+    /// a [`Bytes`](bytes::Bytes), `String` or `Vec<u8>` has beside it; one that holds more should say so.
+    fn owned_len(owned: &Self::Owned) -> usize {
+        let any: &dyn Any = owned;
+        let beside = any
+            .downcast_ref::<bytes::Bytes>()
+            .map(bytes::Bytes::len)
+            .or_else(|| any.downcast_ref::<String>().map(String::capacity))
+            .or_else(|| any.downcast_ref::<Vec<u8>>().map(Vec::capacity));
+        size_of::<Self::Owned>() + beside.unwrap_or(0)
+    }
 
     /// Looks for a frame at the front of `input`, which may be empty.
     ///

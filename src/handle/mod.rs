@@ -13,7 +13,8 @@ pub(crate) use queue::{Command, Queue};
 /// Why a command of another thread was not queued. What was to be sent comes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HandleError<T> {
-    /// The queue is at [`Limits::commands_max`](crate::Limits::commands_max). The loop is behind; try again later.
+    /// The queue is at [`Limits::commands_max`](crate::Limits::commands_max), or holds as much as
+    /// [`Limits::memory_limit`](crate::Limits::memory_limit). The loop is behind; try again later.
     Full(T),
     /// The reactor is gone.
     Gone(T),

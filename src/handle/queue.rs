@@ -5,11 +5,12 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 
 use super::HandleError;
+use crate::codec::Codec;
 use crate::handler::{Handler, Owned};
 use crate::id::ConnId;
 use crate::net::Waker;
@@ -26,12 +27,26 @@ pub(crate) enum Command<H: Handler> {
     Run(Job<H>),
 }
 
+impl<H: Handler> Command<H> {
+    /// What it holds, beside its place in the queue.
+    fn bytes(&self) -> usize {
+        match self {
+            Command::Send(_, message) | Command::Broadcast(_, message) => H::Codec::owned_len(message),
+            Command::Close(_) => 0,
+            Command::Run(job) => size_of_val(&**job),
+        }
+    }
+}
+
 /// Commands that wait.
 pub(crate) struct Queue<H: Handler> {
     state: Mutex<State<H>>,
     /// Signalled when there is room, or the reactor is gone.
     room: Condvar,
     max: usize,
+    bytes_max: usize,
+    /// What the commands hold. Changed under the lock, looked at without it.
+    held: AtomicUsize,
     /// There is something to look at: the loop was woken, or will look in any case.
     flag: AtomicBool,
     shutdowns: AtomicU32,
@@ -53,12 +68,15 @@ impl<H: Handler> fmt::Debug for Queue<H> {
 }
 
 impl<H: Handler> Queue<H> {
-    pub(crate) fn new(waker: Waker, max: usize) -> Queue<H> {
+    /// A queue that takes no further command when `max` wait, or such that hold `bytes_max` bytes.
+    pub(crate) fn new(waker: Waker, max: usize, bytes_max: usize) -> Queue<H> {
         let state = State { commands: VecDeque::new(), closed: false, owner: None, waiting: 0 };
         Queue {
             state: Mutex::new(state),
             room: Condvar::new(),
             max,
+            bytes_max,
+            held: AtomicUsize::new(0),
             flag: AtomicBool::new(false),
             shutdowns: AtomicU32::new(0),
             waker,
@@ -78,7 +96,8 @@ impl<H: Handler> Queue<H> {
             if state.closed {
                 return Err(HandleError::Gone(command));
             }
-            if state.commands.len() < self.max {
+            // What waits is judged, not the new one: a message of any size passes an empty queue.
+            if state.commands.len() < self.max && self.held() < self.bytes_max {
                 break;
             }
             if !wait {
@@ -91,6 +110,7 @@ impl<H: Handler> Queue<H> {
             state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
             state.waiting -= 1;
         }
+        self.held.fetch_add(command.bytes(), Ordering::Relaxed);
         state.commands.push_back(command);
         drop(state);
         self.wake();
@@ -104,6 +124,12 @@ impl<H: Handler> Queue<H> {
 
     pub(super) fn is_closed(&self) -> bool {
         self.state().closed
+    }
+
+    /// The bytes that waiting commands hold.
+    #[inline]
+    pub(crate) fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
     }
 
     fn wake(&self) {
@@ -141,6 +167,8 @@ impl<H: Handler> Queue<H> {
             let n = max.min(state.commands.len());
             into.extend(state.commands.drain(..n));
         }
+        let taken: usize = into.iter().map(Command::bytes).sum();
+        self.held.fetch_sub(taken, Ordering::Relaxed);
         if !state.commands.is_empty() {
             self.flag.store(true, Ordering::Release);
         }
@@ -160,6 +188,7 @@ impl<H: Handler> Queue<H> {
         let mut state = self.state();
         state.closed = true;
         let commands = std::mem::take(&mut state.commands);
+        self.held.store(0, Ordering::Relaxed);
         drop(state);
         self.room.notify_all();
         // A command may own a handle: dropped without the lock.

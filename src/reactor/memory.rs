@@ -31,10 +31,10 @@ pub(super) struct Memory {
 }
 
 impl<H: Handler> Context<H> {
-    /// All bytes that are held at the moment, both ways, those of shared payloads once.
+    /// All bytes that are held at the moment, both ways and by commands of other threads, those of shared payloads once.
     #[inline]
     pub(super) fn buffered(&self) -> usize {
-        self.memory.held + self.ledger.bytes()
+        self.memory.held + self.ledger.bytes() + self.queue.held()
     }
 
     #[inline]

@@ -427,3 +427,39 @@ fn a_detached_connection_is_told_of_and_gone() {
     assert_eq!(rig.stats().open, 0);
     assert_eq!(rig.stats().closes().find(|(name, _)| *name == "detached"), Some(("detached", 1)));
 }
+
+#[test]
+fn commands_of_other_threads_count_as_memory_and_have_a_bound_in_bytes() {
+    let mut limits = Limits::default();
+    limits.memory_limit = 100_000;
+    let mut rig = rig_with(limits, |_, _| {});
+    let (reader, talker) = (rig.client(), rig.client());
+    reader.capacity(usize::MAX);
+    talker.capacity(usize::MAX);
+    let conn = rig.open()[0];
+    let handle = rig.reactor.handle();
+    let large = Bytes::from(vec![1; 60_000]);
+    assert!(handle.try_send(conn, large.clone()).is_ok());
+    assert!(
+        handle.try_broadcast(To::All, large.clone()).is_ok(),
+        "the first leaves room for a message of any size"
+    );
+    assert!((120_000..121_000).contains(&rig.stats().buffered_bytes), "{}", rig.stats().buffered_bytes);
+    assert_eq!(handle.try_send(conn, large.clone()), Err(HandleError::Full(large.clone())));
+    assert!(rig.cx().is_over_memory(), "and nobody is read meanwhile");
+    talker.send(&frame(b"hi"));
+    rig.settle();
+    assert_eq!(reader.take().len(), 2 * 60_004);
+    talker.take();
+    rig.settle();
+    assert_eq!((rig.stats().buffered_bytes, rig.stats().frames_in), (0, 1), "read once there is room");
+    assert!(handle.try_send(conn, large).is_ok());
+}
+
+#[test]
+fn what_an_owned_message_holds_is_known_for_bytes_and_text() {
+    let place = size_of::<Bytes>();
+    assert_eq!(LengthPrefixed::owned_len(&Bytes::from_static(b"payload")), place + 7);
+    let text = String::with_capacity(50);
+    assert_eq!(crate::codec::Utf8::<LengthPrefixed>::owned_len(&text), size_of::<String>() + text.capacity());
+}
