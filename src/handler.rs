@@ -14,6 +14,11 @@ pub type Outgoing<'a, H> = <<H as Handler>::Codec as Codec>::Outgoing<'a>;
 /// What a handler's messages are when they cross threads or wait.
 pub type Owned<H> = <<H as Handler>::Codec as Codec>::Owned;
 
+/// What a message of a handler holds while it waits.
+pub(crate) fn owned_len<H: Handler>(message: &Owned<H>) -> usize {
+    H::Codec::owned_len(message)
+}
+
 /// Whether a client is let in, see [`Handler::on_accept`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {

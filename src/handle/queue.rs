@@ -10,8 +10,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 
 use super::HandleError;
-use crate::codec::Codec;
-use crate::handler::{Handler, Owned};
+use crate::handler::{Handler, Owned, owned_len};
 use crate::id::ConnId;
 use crate::net::Waker;
 use crate::reactor::{Context, To};
@@ -31,7 +30,7 @@ impl<H: Handler> Command<H> {
     /// What it holds, beside its place in the queue.
     fn bytes(&self) -> usize {
         match self {
-            Command::Send(_, message) | Command::Broadcast(_, message) => H::Codec::owned_len(message),
+            Command::Send(_, message) | Command::Broadcast(_, message) => owned_len::<H>(message),
             Command::Close(_) => 0,
             Command::Run(job) => size_of_val(&**job),
         }

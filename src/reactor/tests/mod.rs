@@ -2,6 +2,7 @@
 
 mod accepting;
 mod closing;
+mod commands;
 mod flow;
 mod messages;
 mod overflow;
