@@ -300,3 +300,18 @@ fn a_shutdown_is_not_held_up_by_a_peer_that_never_reads() {
     assert!(report.bytes_lost > 0);
     drop(client);
 }
+
+#[test]
+fn a_socket_that_lingers_costs_no_time() {
+    let server = patient_server(|cx, from, message| {
+        cx.send(from, message);
+        cx.close(from);
+    });
+    let client = server.connect();
+    expect_echo(&client, b"the last word");
+    expect_end(&client);
+    // The client does not go, and says something now and then.
+    server.expect_rest();
+    send_frame(&client, b"to nobody");
+    server.expect_rest();
+}

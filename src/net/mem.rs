@@ -57,6 +57,8 @@ struct Link {
     /// So many of the next calls are interrupted by a signal.
     interrupts: usize,
     reads: usize,
+    /// Calls of read, with those that found nothing.
+    looks: usize,
     writes: usize,
 }
 
@@ -180,6 +182,7 @@ impl World {
             write_max: usize::MAX,
             interrupts: 0,
             reads: 0,
+            looks: 0,
             writes: 0,
         });
         Peer { world: self.clone(), link: state.links.len() - 1 }
@@ -249,6 +252,7 @@ impl MemStream {
     pub(super) fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let mut state = self.world.state();
         let link = &mut state.links[self.link];
+        link.looks += 1;
         link.interrupted()?;
         if link.input.is_empty() {
             if let Some(kind) = link.error {

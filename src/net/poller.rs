@@ -52,6 +52,12 @@ impl Readiness {
         self.0 & other.0 != 0
     }
 
+    /// Whether a read would find something: bytes, the end, or an error.
+    #[inline]
+    pub(crate) fn may_be_read(self) -> bool {
+        self.0 & (Self::READABLE.0 | Self::READ_CLOSED.0 | Self::ERROR.0) != 0
+    }
+
     #[cfg(test)]
     pub(crate) fn and(self, other: Readiness) -> Readiness {
         Readiness(self.0 | other.0)

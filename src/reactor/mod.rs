@@ -312,7 +312,14 @@ impl<H: Handler> Reactor<H> {
     fn connection_is_ready(&mut self, slot: u32, generation: u32, readiness: Readiness) {
         let (conn, live) = match self.cx.table.find(slot, generation) {
             Found::Live(conn, live) => (conn, live),
-            Found::Lingering(conn) => return self.cx.linger(conn),
+            Found::Lingering(conn) => {
+                // Room to write is no reason to read: where a read that finds nothing asks for the next event (poll(2), Windows), the
+                // two would chase each other for as long as it lingers.
+                if readiness.may_be_read() {
+                    self.cx.linger(conn);
+                }
+                return;
+            }
             Found::Nobody => {
                 self.cx.stats.stale_events += 1;
                 return;
@@ -323,9 +330,7 @@ impl<H: Handler> Reactor<H> {
         live.urgent |= readiness.has(Readiness::URGENT);
         // Once the end was read there is nothing more to read, whatever an event says.
         if live.input == Input::Open {
-            live.readable |= readiness.has(Readiness::READABLE)
-                || readiness.has(Readiness::READ_CLOSED)
-                || readiness.has(Readiness::ERROR);
+            live.readable |= readiness.may_be_read();
         }
         if live.phase == Phase::Dialing {
             return self.dial_answered(conn);

@@ -77,6 +77,11 @@ impl Peer {
         self.world.state().links[self.link].interrupts = calls;
     }
 
+    /// Reads so far, with those that found nothing.
+    pub(crate) fn looks(&self) -> usize {
+        self.world.state().links[self.link].looks
+    }
+
     /// System calls that moved bytes so far: reads and writes.
     pub(crate) fn calls(&self) -> (usize, usize) {
         let state = self.world.state();

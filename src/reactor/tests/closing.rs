@@ -346,3 +346,23 @@ fn all_orders_of_the_two_ends_close_once() {
         assert_eq!(rig.cx().timers.len(), 0, "order {order}: no timer is left");
     }
 }
+
+#[test]
+fn room_to_write_does_not_have_a_lingering_socket_read() {
+    // Under poll(2) each of the two asked for the other: a whole core for as long as it lingered.
+    let mut rig = echo_rig(Limits::default());
+    let peer = rig.client();
+    peer.send(&frame(b"hi"));
+    rig.settle();
+    let conn = rig.open()[0];
+    rig.cx().close(conn);
+    rig.settle();
+    assert!(peer.dropped().is_none(), "it lingers");
+    let looks = peer.looks();
+    rig.world.inject(peer.source().unwrap(), Readiness::WRITABLE);
+    rig.settle();
+    assert_eq!(peer.looks(), looks);
+    rig.world.inject(peer.source().unwrap(), Readiness::READABLE);
+    rig.settle();
+    assert_eq!(peer.looks(), looks + 1);
+}
