@@ -106,6 +106,8 @@ pub struct Context<H: Handler> {
     /// The panic that ends the loop.
     pub(super) panicked: Option<String>,
     pub(super) pace: Pace,
+    /// Whose outbox was last encoded into: an encoder that panics may have left half a frame there.
+    pub(super) encoding: Option<ConnId>,
     /// The members of a group that are taken out while a broadcast walks over them.
     pub(super) walked_group: Option<(u64, Vec<ConnId>)>,
     pub(super) gate: LogGate,
@@ -175,6 +177,7 @@ impl<H: Handler> Context<H> {
             on_panic: OnPanic::default(),
             panicked: None,
             pace: Pace::new(now),
+            encoding: None,
             walked_group: None,
             gate: LogGate::default(),
             dial_options,

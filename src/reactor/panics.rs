@@ -129,8 +129,12 @@ impl<H: Handler> Reactor<H> {
 }
 
 impl<H: Handler> Context<H> {
-    /// What an encoder may have left half done when it panicked. Outboxes undo that themselves.
+    /// Undoes what an encoder may have left half done when it panicked.
     fn repair(&mut self) {
+        let Context { table, pool, encoding, .. } = self;
+        if let Some(live) = encoding.take().and_then(|conn| table.get_mut(conn)) {
+            live.outbox.undo(pool);
+        }
         if let Some(series) = &mut self.series {
             series.forget_half_a_frame();
         }

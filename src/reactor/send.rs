@@ -82,34 +82,6 @@ impl<C: Codec, S: Default> Live<C, S> {
     }
 }
 
-/// What is appended to some bytes while an encoder runs: taken back unless it is kept, whether the encoder fails or panics.
-#[derive(Debug)]
-struct Undo<'a> {
-    bytes: &'a mut Vec<u8>,
-    base: usize,
-}
-
-impl<'a> Undo<'a> {
-    #[inline]
-    fn new(bytes: &'a mut Vec<u8>) -> Undo<'a> {
-        Undo { base: bytes.len(), bytes }
-    }
-
-    /// Keeps what was appended. Returns its length.
-    #[inline]
-    fn keep(mut self) -> usize {
-        let base = std::mem::replace(&mut self.base, usize::MAX);
-        self.bytes.len() - base
-    }
-}
-
-impl Drop for Undo<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        self.bytes.truncate(self.base);
-    }
-}
-
 impl<H: Handler> Context<H> {
     /// Sends one message to `to`.
     ///
@@ -133,26 +105,24 @@ impl<H: Handler> Context<H> {
         F: FnOnce(&mut H::Codec, &mut Output<'_, 'm>) -> Result<(), EncodeError>,
     {
         self.end_series();
-        let Context { table, pool, limits, current, dirty, .. } = self;
+        let Context { table, pool, limits, current, dirty, encoding, .. } = self;
         let Some(live) = table.get_mut(to) else { return self.dropped(DropReason::Gone) };
         if live.takes_whole(limits, label, *current == Some(to)) {
             return self.append_whole(to, label, encode);
         }
-        let tail = Undo::new(live.outbox.tail(pool));
-        let base = tail.base;
-        let mut out = Output::new(tail.bytes, BY_REFERENCE);
+        *encoding = Some(to);
+        let tail = live.outbox.tail(pool);
+        let base = tail.len();
+        let mut out = Output::new(tail, BY_REFERENCE);
         match encode(&mut live.codec, &mut out).map(|()| out.into_segments()) {
-            Ok(segments) => {
-                let len = tail.keep();
-                if !segments.is_empty() {
-                    return self.append_segments(to, base, &segments);
-                }
+            Ok(segments) if segments.is_empty() => {
+                let len = tail.len() - base;
                 live.outbox.commit(len, pool);
                 live.appended(to, limits, dirty)
             }
+            Ok(segments) => self.append_segments(to, base, &segments),
             Err(error) => {
-                drop(tail);
-                live.outbox.release_if_empty(pool);
+                live.outbox.undo(pool);
                 self.dropped(DropReason::Refused(error))
             }
         }

@@ -115,8 +115,7 @@ impl WriteQueue {
         backlog.shared + backlog.parcels.as_ref().map_or(0, |parcels| parcels.shared())
     }
 
-    /// Where a message may be appended; [`commit`](WriteQueue::commit) follows, or a truncation to the length
-    /// found here and [`release_if_empty`](WriteQueue::release_if_empty).
+    /// Where a message may be appended; [`commit`](WriteQueue::commit) follows, or [`undo`](WriteQueue::undo).
     #[inline]
     pub(crate) fn tail(&mut self, pool: &mut Pool) -> &mut Vec<u8> {
         if self.tail.len() >= CHUNK {
@@ -128,11 +127,16 @@ impl WriteQueue {
         &mut self.tail
     }
 
-    /// Gives the tail back that a message was to be appended to and was not.
-    pub(crate) fn release_if_empty(&mut self, pool: &mut Pool) {
+    /// Undoes what was appended to the tail and not committed, when a message could not be encoded.
+    pub(crate) fn undo(&mut self, pool: &mut Pool) {
         if self.is_empty() {
-            self.clear(pool);
+            return self.clear(pool);
         }
+        let (older, whole) = self.backlog.as_ref().map_or((0, 0), |backlog| {
+            let older = backlog.chunks.iter().map(|chunk| chunk.bytes().len()).sum();
+            (older, backlog.parcels.as_ref().map_or(0, |parcels| parcels.bytes()))
+        });
+        self.tail.truncate(self.bytes - whole + self.sent - older);
     }
 
     /// Counts a message of `len` bytes that was appended to the tail.

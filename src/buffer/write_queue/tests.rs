@@ -175,6 +175,10 @@ proptest! {
                     prop_assert_eq!(queue.drop_obsolete(&mut pool), expected);
                 }
             }
+            if !queue.has_parcels() && step % 3 == 0 {
+                queue.tail(&mut pool).extend_from_slice(b"half a frame");
+                queue.undo(&mut pool);
+            }
             let all: Vec<u8> = naive.messages.iter().flat_map(|(bytes, _)| bytes.clone()).collect();
             let unsent = &all[naive.sent..];
             prop_assert_eq!(queue.bytes(), unsent.len());
