@@ -184,14 +184,16 @@ fn who_has_held_the_loop_is_named() {
     let client = server.connect();
     let conn = server.events.wait_opened();
     expect_echo(&client, b"slow");
-    let (stall, lag, dispatches) = server.ask(move |cx| {
-        (cx.last_stall(), cx.loop_lag().max(), (cx.dispatch_times().count(), cx.dispatch_times().max()))
-    });
+    let held = Duration::from_millis(80);
+    // The reply goes out before its turn has ended, and a command may be run in that same turn.
+    wait_for("the turn is measured", || server.ask(move |cx| (cx.loop_lag().max() >= held).then_some(())));
+    let (stall, dispatches) = server.ask(move |cx| (cx.last_stall(), cx.dispatch_times().clone()));
     let stall = stall.expect("it was noticed");
-    assert!(stall.took >= Duration::from_millis(80), "{stall:?}");
-    assert!(lag >= stall.took && dispatches.1 >= stall.took && dispatches.0 >= 2);
+    assert!(stall.took > Duration::from_millis(50), "{stall:?}");
+    assert!(dispatches.max() >= held && dispatches.count() >= 2, "{dispatches:?}");
     // A busy machine may have held it up at another place later.
     if server.stats().stalls == 1 {
+        assert!(stall.took >= held, "{stall:?}");
         assert_eq!((stall.callback, stall.conn), (Callback::Message, Some(conn)));
     }
 }
