@@ -18,6 +18,7 @@ fn run<H: Handler>(handler: &mut H, cx: &mut Context<H>, command: Command<H>) {
         }
         Command::Close(conn) => cx.close(conn),
         Command::Run(run) => run(handler, cx),
+        Command::Collect(whom) => whom.collect(handler, cx),
     }
 }
 

@@ -200,6 +200,7 @@ impl<H: Handler> Context<H> {
         let mut stats = self.stats;
         stats.open = self.table.open().len() as u64;
         stats.buffered_bytes = self.buffered() as u64;
+        stats.wakeups = self.queue.wakeups();
         stats
     }
 
@@ -383,7 +384,7 @@ impl<H: Handler> Context<H> {
         let me = thread::current().id();
         if self.owner != Some(me) {
             self.owner = Some(me);
-            self.queue.owned_by(me);
+            self.queue.owned_by_this_thread();
         }
     }
 

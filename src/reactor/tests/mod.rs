@@ -10,6 +10,7 @@ mod random;
 mod rates;
 mod sending;
 mod shutdown;
+mod threads;
 mod timing;
 
 use std::collections::HashMap;
