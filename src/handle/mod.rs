@@ -32,8 +32,17 @@ pub(crate) enum Command<H: Handler> {
 }
 
 /// Somebody whose results wait to be collected on the reactor's thread.
+///
+/// Each result is a call of its own, so that a panic in one costs its connection and no other result.
 pub(crate) trait Collect<H: Handler>: Send + Sync {
-    fn collect(&self, handler: &mut H, cx: &mut Context<H>);
+    /// Takes all that is there.
+    fn begin(&self);
+    /// Whose result is next.
+    fn next(&self) -> Option<ConnId>;
+    /// Hands it over.
+    fn deliver(&self, conn: ConnId, handler: &mut H, cx: &mut Context<H>);
+    /// All are handed over.
+    fn finish(self: Arc<Self>, cx: &mut Context<H>);
 }
 
 /// Commands that wait for one reactor.
@@ -205,9 +214,9 @@ impl<H: Handler> Handle<H> {
         self.queue.push(Command::Collect(whom), WhenFull::Exceed).is_ok()
     }
 
-    /// Whether both are of one reactor.
-    pub(crate) fn is_same(&self, other: &Handle<H>) -> bool {
-        Arc::ptr_eq(&self.queue, &other.queue)
+    /// Whether it is of the reactor with that queue.
+    pub(crate) fn is_of(&self, queue: &Arc<Queue<H>>) -> bool {
+        Arc::ptr_eq(&self.queue, queue)
     }
 
     /// Whether the reactor is gone.

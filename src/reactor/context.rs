@@ -62,6 +62,8 @@ pub struct Context<H: Handler> {
     start: Instant,
     /// The connection whose callback runs.
     pub(super) current: Option<ConnId>,
+    /// The length of the frame whose message is being handed over, zero outside of that.
+    pub(super) frame_len: usize,
     pub(super) queue: Arc<Queue<H>>,
     /// Commands under way. Kept for its memory.
     pub(super) commands: VecDeque<Command<H>>,
@@ -150,6 +152,7 @@ impl<H: Handler> Context<H> {
             tick: Tick::new(now, now),
             start: now,
             current: None,
+            frame_len: 0,
             queue: Arc::new(queue),
             commands: VecDeque::new(),
             owner: None,

@@ -12,6 +12,7 @@ mod sending;
 mod shutdown;
 mod threads;
 mod timing;
+mod workers;
 
 use std::collections::HashMap;
 use std::time::Duration;
