@@ -7,43 +7,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::HandleError;
-use super::queue::{Queue, Wake, WhenFull};
-use super::sync::{AtomicBool, Condvar, Mutex, Ordering, lock, thread, wait};
-
-/// Tries every order in which a thread is interrupted at most so often where it need not be: more takes hours, and few
-/// faults need more.
-const INTERRUPTIONS: usize = 3;
-
-fn explore(model: impl Fn() + Send + Sync + 'static) {
-    let mut explorer = loom::model::Builder::new();
-    explorer.preemption_bound = Some(INTERRUPTIONS);
-    explorer.check(model);
-}
-
-/// A poller that knows of nothing but wake-ups: as an `eventfd` does, it remembers one that comes before the wait.
-#[derive(Clone)]
-struct Poller(Arc<(Mutex<bool>, Condvar)>);
-
-impl Poller {
-    fn new() -> Poller {
-        Poller(Arc::new((Mutex::new(false), Condvar::new())))
-    }
-
-    fn wait(&self) {
-        let mut woken = lock(&self.0.0);
-        while !*woken {
-            woken = wait(&self.0.1, woken);
-        }
-        *woken = false;
-    }
-}
-
-impl Wake for Poller {
-    fn wake(&self) {
-        *lock(&self.0.0) = true;
-        self.0.1.notify_one();
-    }
-}
+use super::model::{Poller, explore};
+use super::queue::{Queue, WhenFull};
+use super::sync::{AtomicBool, Ordering, thread};
 
 /// The part of a reactor that this is about: it waits unless the queue is due, clears the flag, and drains.
 struct Loop {

@@ -7,7 +7,9 @@
 
 #[cfg(all(test, loom))]
 mod loom_tests;
-mod queue;
+#[cfg(all(test, any(loom, shuttle)))]
+pub(crate) mod model;
+pub(crate) mod queue;
 pub(crate) mod sync;
 
 use std::fmt;

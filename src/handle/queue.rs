@@ -76,7 +76,7 @@ impl<T, W: Wake> Queue<T, W> {
 
     // ---- other threads ---------------------------------------------------------------------------------------------
 
-    pub(super) fn push(&self, command: T, when_full: WhenFull) -> Result<(), HandleError<T>> {
+    pub(crate) fn push(&self, command: T, when_full: WhenFull) -> Result<(), HandleError<T>> {
         let mut state = self.state();
         loop {
             if state.closed {
@@ -103,12 +103,12 @@ impl<T, W: Wake> Queue<T, W> {
         Ok(())
     }
 
-    pub(super) fn shut_down(&self) {
+    pub(crate) fn shut_down(&self) {
         self.shutdowns.fetch_add(1, Ordering::Release);
         self.wake();
     }
 
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.state().closed
     }
 

@@ -2,8 +2,8 @@
 
 use std::mem;
 
-use super::pace::Callback;
 use super::Reactor;
+use super::pace::Callback;
 use crate::codec::Codec;
 use crate::handle::Command;
 use crate::handler::Handler;

@@ -1,7 +1,7 @@
 //! One connection with its socket: where it stands, and what is known of its two directions.
 
-use super::rates::{Rated, RatesOf};
 use super::jobs::Life;
+use super::rates::{Rated, RatesOf};
 use crate::address::Address;
 use crate::buffer::WriteQueue;
 use crate::codec::Codec;

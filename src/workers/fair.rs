@@ -1,7 +1,7 @@
 //! A queue in which everyone waits in a line of their own, and the lines take turns.
 
-use std::collections::hash_map::{Entry, HashMap};
 use std::collections::VecDeque;
+use std::collections::hash_map::{Entry, HashMap};
 use std::hash::Hash;
 
 /// So many empty lines are kept for their memory.

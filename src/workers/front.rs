@@ -56,7 +56,12 @@ static FRONTS: AtomicU64 = AtomicU64::new(0);
 
 impl<H: Handler> Front<H> {
     pub(super) fn new(handle: Handle<H>, bounds: Bounds) -> Front<H> {
-        let desk = Desk { lanes: Lanes::new(bounds), released: Vec::new(), ready: VecDeque::new(), results: Vec::new() };
+        let desk = Desk {
+            lanes: Lanes::new(bounds),
+            released: Vec::new(),
+            ready: VecDeque::new(),
+            results: Vec::new(),
+        };
         Front {
             number: FRONTS.fetch_add(1, Ordering::Relaxed),
             handle,
