@@ -100,7 +100,7 @@ fn a_hundred_thousand_sends_cost_one_wake_up_while_the_loop_is_busy() {
         .run(move |_, cx| {
             tell.send(cx.stats().wakeups).expect("the test listens");
             // Until the test lets go of it.
-            drop(released.recv());
+            let _ = released.recv();
         })
         .unwrap();
     let before = told.recv_timeout(PATIENCE).expect("it runs");

@@ -96,7 +96,7 @@ fn loom_one_that_waits_for_room_gets_it() {
 #[test]
 fn loom_a_close_answers_everyone_and_loses_nothing_that_was_refused() {
     explore(|| {
-        let mut model = Loop::new(1, 1);
+        let model = Loop::new(1, 1);
         let waiting = model.sender(&[1, 2], WhenFull::Wait);
         let queue = Arc::clone(&model.queue);
         let closing = thread::spawn(move || queue.close());

@@ -17,10 +17,13 @@ use crate::handler::{Handler, Owned};
 use crate::id::ConnId;
 use crate::reactor::{Context, Life};
 
+/// What follows a job on the reactor's thread.
+type Then<H> = Box<dyn FnOnce(&mut H, &mut Context<H>) + Send>;
+
 /// What a job has come to.
 pub(super) enum Outcome<H: Handler> {
     Answer(Owned<H>),
-    Then(Box<dyn FnOnce(&mut H, &mut Context<H>) + Send>),
+    Then(Then<H>),
     Panicked,
     /// It was not run: nobody is there for its result.
     Skipped,

@@ -182,10 +182,6 @@ impl Program {
         self.child.stdin.take().expect("it is taken once")
     }
 
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
         assert!(sent.expect("there is a `kill`").success(), "{} gets its signal", self.name);

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::thread;
 use std::time::Duration;
 
-use super::support::{Bound, Program, expect_count, frame, framed, join, noise};
+use super::support::{Bound, Program, expect_count, frame, framed, join, many_frames, noise};
 
 fn answer(message: &[u8]) -> Vec<u8> {
     frame(&[b"Echo: ", message].concat())
@@ -203,8 +203,7 @@ fn answers_for_one_that_has_left_reach_nobody_else() {
 fn a_client_that_floods_and_does_not_read_is_not_read_either() {
     let mut server = Program::serve("workers", "--work 1ms --stats-every 20ms");
     let mut flood = server.connect();
-    let wire: Vec<u8> =
-        (0..4_000_u32).flat_map(|n| frame(&[&n.to_be_bytes()[..], &noise(9, 60_000)].concat())).collect();
+    let wire = many_frames(2_000, 60_004);
     let sent = flood.send_until_full(&wire);
     let mut other = server.connect();
     for message in messages(20) {
@@ -213,7 +212,7 @@ fn a_client_that_floods_and_does_not_read_is_not_read_either() {
     }
     let stats = server.stats_until("another was served", |stats| stats["frames_out"].as_u64() >= Some(20));
     assert!(stats["buffered_bytes"].as_u64() < Some(16 << 20), "{stats}");
-    let resident = resident_bytes(server.id());
+    let resident = server.resident();
     assert!(resident.is_none_or(|bytes| bytes < 100 << 20), "{resident:?} bytes after {sent} were sent");
 
     let mut writer = flood.duplicate();
@@ -233,21 +232,13 @@ fn a_client_that_floods_and_does_not_read_is_not_read_either() {
 fn a_client_that_floods_work_is_not_read_beyond_the_bound() {
     let mut server = Program::serve("workers", "--work 1h --stats-every 20ms");
     let mut flood = server.connect();
-    let wire: Vec<u8> =
-        (0..4_000_u32).flat_map(|n| frame(&[&n.to_be_bytes()[..], &noise(9, 60_000)].concat())).collect();
+    let wire = many_frames(2_000, 60_004);
     flood.send_until_full(&wire);
     let stats = server.stats_until("a look", |_| true);
     assert!(stats["frames_in"].as_u64() <= Some(256), "{stats}");
     assert!(stats["buffered_bytes"].as_u64() < Some(16 << 20), "{stats}");
-    let resident = resident_bytes(server.id());
+    let resident = server.resident();
     assert!(resident.is_none_or(|bytes| bytes < 60 << 20), "{resident:?}");
-}
-
-/// What a process has in memory, where the system tells.
-fn resident_bytes(id: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
 }
 
 #[test]
