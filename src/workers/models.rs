@@ -86,8 +86,8 @@ fn loom_no_result_is_left_in_the_tray() {
 #[cfg(shuttle)]
 mod whole {
     use super::*;
-    use crate::ConnId;
     use crate::handle::sync::{AtomicU64, Ordering};
+    use crate::id::ConnId;
     use crate::workers::crew::Crew;
     use crate::workers::lanes::{Bounds, Lanes};
 
