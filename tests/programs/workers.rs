@@ -213,7 +213,7 @@ fn a_client_that_floods_and_does_not_read_is_not_read_either() {
     let stats = server.stats_until("another was served", |stats| stats["frames_out"].as_u64() >= Some(20));
     assert!(stats["buffered_bytes"].as_u64() < Some(16 << 20), "{stats}");
     let resident = server.resident();
-    assert!(resident.is_none_or(|bytes| bytes < 100 << 20), "{resident:?} bytes after {sent} were sent");
+    assert!(resident.is_none_or(|kib| kib < 100 << 10), "{resident:?} KiB after {sent} were sent");
 
     let mut writer = flood.duplicate();
     let rest = wire[sent..].to_vec();
@@ -238,7 +238,7 @@ fn a_client_that_floods_work_is_not_read_beyond_the_bound() {
     assert!(stats["frames_in"].as_u64() <= Some(256), "{stats}");
     assert!(stats["buffered_bytes"].as_u64() < Some(16 << 20), "{stats}");
     let resident = server.resident();
-    assert!(resident.is_none_or(|bytes| bytes < 60 << 20), "{resident:?}");
+    assert!(resident.is_none_or(|kib| kib < 60 << 10), "{resident:?} KiB");
 }
 
 #[test]
