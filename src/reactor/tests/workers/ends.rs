@@ -232,3 +232,30 @@ fn a_pool_that_gets_to_another_reactor_serves_that_one() {
         while hand.work_one() {}
     }
 }
+
+#[test]
+fn one_that_waits_for_room_in_the_whole_is_not_idle_though_nothing_is_owed_to_it() {
+    let mut limits = Limits::default();
+    limits.idle_timeout = Some(Duration::from_secs(1));
+    let (mut rig, hand) = answering(limits, |pool| pool.jobs(1));
+    let peers = [rig.client(), rig.client(), rig.client()];
+    for peer in &peers {
+        peer.send(&frame(b"a"));
+        rig.settle();
+    }
+    assert!(hand.work_one());
+    rig.settle();
+    assert_eq!(peers[0].take(), answers([&b"a"[..]]));
+    // Two are before it still: it is held, and has nothing to wait for but room.
+    for _ in 0..9 {
+        rig.pass(Duration::from_millis(900));
+    }
+    assert_eq!(rig.stats().open, 3);
+    work_all(&hand);
+    rig.settle();
+    // Its time begins now.
+    rig.pass(Duration::from_millis(900));
+    assert_eq!(rig.stats().open, 3);
+    rig.pass(Duration::from_millis(200));
+    assert_eq!(rig.closes(), ["idle_timeout"; 3]);
+}
