@@ -36,6 +36,8 @@ pub enum Error {
         /// The limit on descriptors.
         limit: u64,
     },
+    /// A thread could not be started.
+    Thread(io::Error),
     /// Settings that contradict each other. The text says which.
     Config(&'static str),
     /// The handler panicked where no connection was to blame, and the reactor has shut down in order, see
@@ -61,6 +63,7 @@ impl fmt::Display for Error {
                 "{wanted} connections cannot be held: this process may have {limit} descriptors, which are enough for {held}; \
                  raise the limit (ulimit -n) or ask for fewer"
             ),
+            Error::Thread(source) => write!(f, "cannot start a thread: {source}"),
             Error::Config(what) => f.write_str(what),
             Error::Panicked(what) => write!(f, "the handler panicked: {what}"),
         }
@@ -73,7 +76,8 @@ impl std::error::Error for Error {
             Error::Poll(source)
             | Error::Listen { source, .. }
             | Error::Resolve { source, .. }
-            | Error::Adopt(source) => Some(source),
+            | Error::Adopt(source)
+            | Error::Thread(source) => Some(source),
             Error::Descriptors { .. } | Error::Config(_) | Error::Panicked(_) => None,
         }
     }

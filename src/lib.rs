@@ -157,6 +157,31 @@
 //! }
 //! ```
 //!
+//! # Slow work
+//!
+//! While a handler runs, nothing else does. What takes longer than a fraction of a millisecond goes to a
+//! [pool of workers](workers), which looks after all that the example above leaves to its writer: the order of answers, bounds, panics,
+//! those who leave in the meantime.
+//!
+//! ```
+//! use bytes::Bytes;
+//! use mainspring::{ConnId, Context, Handler, codec::LengthPrefixed, workers::Pool};
+//!
+//! struct Slow {
+//!     pool: Pool<Slow>,
+//! }
+//!
+//! impl Handler for Slow {
+//!     type Codec = LengthPrefixed;
+//!     type Session = ();
+//!
+//!     fn on_message(&mut self, cx: &mut Context<Self>, from: ConnId, message: &[u8]) {
+//!         let question = message.to_vec();
+//!         self.pool.answer(cx, from, move || Bytes::from(question)); // slowly
+//!     }
+//! }
+//! ```
+//!
 //! # Without a reactor
 //!
 //! [`client::Client`] is a connection whose calls block, for programs that talk to one server at a time, and for tests;
@@ -232,7 +257,7 @@
 //!
 //! # What it does not do
 //!
-//! It runs handlers on one thread: work that takes milliseconds belongs on another one. It does not look names up inside
+//! It runs handlers on one thread: work that takes milliseconds belongs to a [pool](workers). It does not look names up inside
 //! the loop ([`resolve`] blocks). It has no TLS and no Unix sockets yet.
 
 #![forbid(unsafe_code)]
@@ -252,6 +277,7 @@ mod handle;
 mod net;
 
 pub mod client;
+pub mod workers;
 
 mod address;
 mod error;

@@ -46,6 +46,8 @@ pub struct Stats {
     pub stalls: u64,
     /// Panics that were caught.
     pub panics: u64,
+    /// How often other threads have woken the loop for what they had queued: once for all that is queued until it looks.
+    pub wakeups: u64,
     closes: [u64; CloseReason::KINDS],
 }
 
@@ -82,6 +84,7 @@ impl Stats {
             (&mut self.turns, other.turns),
             (&mut self.stalls, other.stalls),
             (&mut self.panics, other.panics),
+            (&mut self.wakeups, other.wakeups),
         ];
         for (mine, theirs) in pairs {
             *mine += theirs;

@@ -18,6 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &["histogram", "address", "buffer", "codec", "connection", "handle", "handler", "net", "time"],
     ),
     ("client", &["address", "buffer", "codec", "net"]),
+    ("workers", &["handle", "handler", "reactor"]),
     ("address", &[]),
     ("error", &["address"]),
     ("histogram", &[]),

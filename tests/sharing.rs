@@ -85,6 +85,36 @@ fn commands_of_one_thread_keep_their_order() {
 }
 
 #[test]
+fn a_hundred_thousand_sends_cost_one_wake_up_while_the_loop_is_busy() {
+    const COUNT: u32 = 100_000;
+    let mut limits = Limits::default();
+    limits.commands_max = COUNT as usize;
+    let builder = Reactor::<Tester>::builder().limits(limits);
+    let server = Server::with(builder, &ListenOptions::default(), Tester::new(echo));
+    let client = server.connect();
+    let conn = server.events.wait_opened();
+    let (release, released) = mpsc::channel::<()>();
+    let (tell, told) = mpsc::channel();
+    server
+        .handle
+        .run(move |_, cx| {
+            tell.send(cx.stats().wakeups).expect("the test listens");
+            // Until the test lets go of it.
+            let _ = released.recv();
+        })
+        .unwrap();
+    let before = told.recv_timeout(PATIENCE).expect("it runs");
+    for n in 0..COUNT {
+        server.handle.try_send(conn, Bytes::copy_from_slice(&n.to_be_bytes())).unwrap();
+    }
+    drop(release);
+    (0..COUNT).for_each(|n| expect_frame(&client, &n.to_be_bytes()));
+    let stats = server.stats();
+    assert_eq!(stats.wakeups, before + 2, "one for all of them, and one for this question");
+    assert!(stats.wakeups <= stats.turns, "a queue that was not looked at wakes nobody twice");
+}
+
+#[test]
 fn broadcasts_of_many_threads_reach_all_in_the_order_of_each() {
     let server = Server::echo();
     let clients: Vec<_> = (0..10).map(|_| server.connect()).collect();
@@ -130,6 +160,7 @@ fn a_handle_outlives_its_reactor_and_says_so() {
     assert_eq!(handle.try_broadcast(To::All, message.clone()), Err(HandleError::Gone(message)));
     assert_eq!(handle.run(|_, _| {}), Err(HandleError::Gone(())));
     assert_eq!(handle.close(conn), Err(HandleError::Gone(())));
+    assert_eq!(handle.try_close(conn), Err(HandleError::Gone(())));
     handle.shutdown(); // as nobody is there, nothing happens
 }
 

@@ -139,6 +139,7 @@ fn stats_json(stats: &Stats) -> Value {
         "turns": stats.turns,
         "stalls": stats.stalls,
         "panics": stats.panics,
+        "wakeups": stats.wakeups,
         "closes": closes,
     })
 }

@@ -42,7 +42,7 @@ pub enum CloseReason {
     Shutdown,
     /// Its socket was handed out, see `Context::detach`.
     Detached,
-    /// The code that served it panicked.
+    /// The code that served it panicked: the handler, or a job of a [pool of workers](crate::workers::Pool).
     Panicked,
 }
 

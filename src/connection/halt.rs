@@ -12,6 +12,8 @@ pub(crate) enum Halt {
     Phase = 4,
     /// It has brought more than its rate.
     Rate = 8,
+    /// As many of its jobs are under way as may be.
+    Workers = 16,
 }
 
 /// A set of [`Halt`]s, looked at before each message.

@@ -1,14 +1,71 @@
 //! How other threads talk to the loop: a bounded queue of commands, and a waker.
+//!
+//! It must not know what the loop does with a command, and nothing in here may wait on the loop's own thread.
+//!
+//! - `queue`: the queue and its flag, without a word of what they carry
+//! - `sync`: what threads share, or its stand-in under a checker of interleavings
 
-mod queue;
+#[cfg(all(test, loom))]
+mod loom_tests;
+#[cfg(all(test, any(loom, shuttle)))]
+pub(crate) mod model;
+pub(crate) mod queue;
+pub(crate) mod sync;
 
 use std::fmt;
 use std::sync::Arc;
 
-use crate::handler::{Handler, Owned};
+use crate::handler::{Handler, Owned, owned_len};
 use crate::id::ConnId;
+use crate::net::Waker;
 use crate::reactor::{Context, To};
-pub(crate) use queue::{Command, Queue};
+use queue::{Wake, Weigh, WhenFull};
+
+/// What runs on the reactor's thread for another one.
+type Job<H> = Box<dyn FnOnce(&mut H, &mut Context<H>) + Send>;
+
+/// A command of another thread.
+pub(crate) enum Command<H: Handler> {
+    Send(ConnId, Owned<H>),
+    Broadcast(To<'static>, Owned<H>),
+    Close(ConnId),
+    Run(Job<H>),
+    Collect(Arc<dyn Collect<H>>),
+}
+
+impl<H: Handler> Weigh for Command<H> {
+    fn bytes(&self) -> usize {
+        match self {
+            Command::Send(_, message) | Command::Broadcast(_, message) => owned_len::<H>(message),
+            Command::Run(job) => size_of_val(&**job),
+            Command::Close(_) | Command::Collect(_) => 0,
+        }
+    }
+}
+
+/// Somebody whose results wait to be collected on the reactor's thread.
+///
+/// Each result is a call of its own, so that a panic in one costs its connection and no other result.
+pub(crate) trait Collect<H: Handler>: Send + Sync {
+    /// Takes all that is there.
+    fn begin(&self);
+    /// Whose result is next.
+    fn next(&self) -> Option<ConnId>;
+    /// Hands it over.
+    fn deliver(&self, conn: ConnId, handler: &mut H, cx: &mut Context<H>);
+    /// All are handed over.
+    fn finish(self: Arc<Self>, cx: &mut Context<H>);
+}
+
+/// Commands that wait for one reactor.
+pub(crate) type Queue<H> = queue::Queue<Command<H>, Waker>;
+
+impl Wake for Waker {
+    fn wake(&self) {
+        // It fails only without a poller, and then nobody waits.
+        drop(Waker::wake(self));
+    }
+}
 
 /// Why a command of another thread was not queued. What was to be sent comes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +114,11 @@ impl<T: fmt::Debug> std::error::Error for HandleError<T> {}
 /// Commands of one thread run in their order, after the input of a turn. They are not answered: what becomes of a message
 /// to a connection that is gone by then is counted in [`Stats::frames_dropped`](crate::Stats::frames_dropped). Use
 /// [`run`](Handle::run) with a channel for more.
+///
+/// The queue is bounded by [`Limits::commands_max`](crate::Limits::commands_max). Where it is full, a method waits for room,
+/// and its `try_` form gives back what it was given. On the reactor's own thread nothing waits; until the first turn that is
+/// the thread that has made the reactor. However many commands are queued, the loop is woken once for all that it has not
+/// begun to look at, see [`Stats::wakeups`](crate::Stats::wakeups).
 pub struct Handle<H: Handler> {
     queue: Arc<Queue<H>>,
 }
@@ -83,7 +145,7 @@ impl<H: Handler> Handle<H> {
     /// # Errors
     /// The reactor is gone, or this is its own thread and the queue is full. The message comes back.
     pub fn send(&self, to: ConnId, message: Owned<H>) -> Result<(), HandleError<Owned<H>>> {
-        self.queue.push(Command::Send(to, message), true).map_err(|error| error.map(message_of))
+        self.queue.push(Command::Send(to, message), WhenFull::Wait).map_err(|error| error.map(message_of))
     }
 
     /// As [`send`](Handle::send), and never waits.
@@ -91,7 +153,7 @@ impl<H: Handler> Handle<H> {
     /// # Errors
     /// The queue is full, or the reactor is gone. The message comes back.
     pub fn try_send(&self, to: ConnId, message: Owned<H>) -> Result<(), HandleError<Owned<H>>> {
-        self.queue.push(Command::Send(to, message), false).map_err(|error| error.map(message_of))
+        self.queue.push(Command::Send(to, message), WhenFull::GiveBack).map_err(|error| error.map(message_of))
     }
 
     /// Sends a message to many connections. Waits while the queue is full.
@@ -99,7 +161,9 @@ impl<H: Handler> Handle<H> {
     /// # Errors
     /// As [`send`](Handle::send).
     pub fn broadcast(&self, to: To<'static>, message: Owned<H>) -> Result<(), HandleError<Owned<H>>> {
-        self.queue.push(Command::Broadcast(to, message), true).map_err(|error| error.map(message_of))
+        self.queue
+            .push(Command::Broadcast(to, message), WhenFull::Wait)
+            .map_err(|error| error.map(message_of))
     }
 
     /// As [`broadcast`](Handle::broadcast), and never waits.
@@ -107,15 +171,26 @@ impl<H: Handler> Handle<H> {
     /// # Errors
     /// As [`try_send`](Handle::try_send).
     pub fn try_broadcast(&self, to: To<'static>, message: Owned<H>) -> Result<(), HandleError<Owned<H>>> {
-        self.queue.push(Command::Broadcast(to, message), false).map_err(|error| error.map(message_of))
+        self.queue
+            .push(Command::Broadcast(to, message), WhenFull::GiveBack)
+            .map_err(|error| error.map(message_of))
     }
 
-    /// Closes a connection in order. Waits while the queue is full.
+    /// Closes a connection in order, see [`Context::close`]. Waits while the queue is full. Nothing happens to one that is
+    /// gone by then.
     ///
     /// # Errors
     /// The reactor is gone, or this is its own thread and the queue is full.
     pub fn close(&self, conn: ConnId) -> Result<(), HandleError<()>> {
-        self.queue.push(Command::Close(conn), true).map_err(|error| error.map(drop))
+        self.queue.push(Command::Close(conn), WhenFull::Wait).map_err(|error| error.map(drop))
+    }
+
+    /// As [`close`](Handle::close), and never waits.
+    ///
+    /// # Errors
+    /// The queue is full, or the reactor is gone.
+    pub fn try_close(&self, conn: ConnId) -> Result<(), HandleError<()>> {
+        self.queue.push(Command::Close(conn), WhenFull::GiveBack).map_err(|error| error.map(drop))
     }
 
     /// Runs `f` on the reactor's thread. Waits while the queue is full. A reactor that ends before drops it.
@@ -126,7 +201,7 @@ impl<H: Handler> Handle<H> {
         &self,
         f: impl FnOnce(&mut H, &mut Context<H>) + Send + 'static,
     ) -> Result<(), HandleError<()>> {
-        self.queue.push(Command::Run(Box::new(f)), true).map_err(|error| error.map(drop))
+        self.queue.push(Command::Run(Box::new(f)), WhenFull::Wait).map_err(|error| error.map(drop))
     }
 
     /// As [`run`](Handle::run), and never waits.
@@ -137,13 +212,24 @@ impl<H: Handler> Handle<H> {
         &self,
         f: impl FnOnce(&mut H, &mut Context<H>) + Send + 'static,
     ) -> Result<(), HandleError<()>> {
-        self.queue.push(Command::Run(Box::new(f)), false).map_err(|error| error.map(drop))
+        self.queue.push(Command::Run(Box::new(f)), WhenFull::GiveBack).map_err(|error| error.map(drop))
     }
 
     /// Begins to shut the reactor down, see [`Context::shutdown`]. Never waits, and takes no place in the queue. A second
     /// call ends everything at once.
     pub fn shutdown(&self) {
         self.queue.shut_down();
+    }
+
+    /// Asks the loop to collect the results of `whom`, which asks again only after that. Never waits, and is answered with
+    /// false when the reactor is gone.
+    pub(crate) fn ring(&self, whom: Arc<dyn Collect<H>>) -> bool {
+        self.queue.push(Command::Collect(whom), WhenFull::Exceed).is_ok()
+    }
+
+    /// Whether it is of the reactor with that queue.
+    pub(crate) fn is_of(&self, queue: &Arc<Queue<H>>) -> bool {
+        Arc::ptr_eq(&self.queue, queue)
     }
 
     /// Whether the reactor is gone.
@@ -156,7 +242,7 @@ impl<H: Handler> Handle<H> {
 fn message_of<H: Handler>(command: Command<H>) -> Owned<H> {
     match command {
         Command::Send(_, message) | Command::Broadcast(_, message) => message,
-        Command::Close(_) | Command::Run(_) => {
+        Command::Close(_) | Command::Run(_) | Command::Collect(_) => {
             unreachable!("only commands with a message are asked for theirs")
         }
     }

@@ -1,45 +1,42 @@
-//! The queue between other threads and the loop.
+//! The queue between other threads and the loop. It knows nothing of what it carries.
 //!
 //! A command is queued first and wakes after; the loop clears the flag before it drains. So a command is either seen by the
 //! drain under way, or its thread finds the flag down and wakes: no wake-up is lost, and a thousand commands cost one.
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, ThreadId};
 
 use super::HandleError;
-use crate::handler::{Handler, Owned, owned_len};
-use crate::id::ConnId;
-use crate::net::Waker;
-use crate::reactor::{Context, To};
+use super::sync::{
+    AtomicBool, AtomicU32, AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, ThreadId, lock, thread, wait,
+};
 
-/// What runs on the reactor's thread for another one.
-type Job<H> = Box<dyn FnOnce(&mut H, &mut Context<H>) + Send>;
-
-/// A command of another thread.
-pub(crate) enum Command<H: Handler> {
-    Send(ConnId, Owned<H>),
-    Broadcast(To<'static>, Owned<H>),
-    Close(ConnId),
-    Run(Job<H>),
+/// Wakes a loop from another thread.
+pub(crate) trait Wake {
+    /// The loop's wait ends, or its next one will not begin.
+    fn wake(&self);
 }
 
-impl<H: Handler> Command<H> {
-    /// What it holds, beside its place in the queue.
-    fn bytes(&self) -> usize {
-        match self {
-            Command::Send(_, message) | Command::Broadcast(_, message) => owned_len::<H>(message),
-            Command::Close(_) => 0,
-            Command::Run(job) => size_of_val(&**job),
-        }
-    }
+/// What a queue carries.
+pub(crate) trait Weigh {
+    /// The bytes that it holds, beside its place in the queue.
+    fn bytes(&self) -> usize;
+}
+
+/// What a sender does about a queue that is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WhenFull {
+    /// Waits, unless this is the loop's own thread.
+    Wait,
+    /// Takes the command back.
+    GiveBack,
+    /// Goes in all the same: for what its sender has at most one of.
+    Exceed,
 }
 
 /// Commands that wait.
-pub(crate) struct Queue<H: Handler> {
-    state: Mutex<State<H>>,
+pub(crate) struct Queue<T, W> {
+    state: Mutex<State<T>>,
     /// Signalled when there is room, or the reactor is gone.
     room: Condvar,
     max: usize,
@@ -49,27 +46,29 @@ pub(crate) struct Queue<H: Handler> {
     /// There is something to look at: the loop was woken, or will look in any case.
     flag: AtomicBool,
     shutdowns: AtomicU32,
-    waker: Waker,
+    wakeups: AtomicUsize,
+    waker: W,
 }
 
-struct State<H: Handler> {
-    commands: VecDeque<Command<H>>,
+struct State<T> {
+    commands: VecDeque<T>,
     closed: bool,
-    /// The thread that takes the turns.
-    owner: Option<ThreadId>,
+    /// The thread that takes the turns. Until the first one, that which has made the reactor: it may be about to.
+    owner: ThreadId,
     waiting: usize,
 }
 
-impl<H: Handler> fmt::Debug for Queue<H> {
+impl<T, W> fmt::Debug for Queue<T, W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Queue").field("max", &self.max).finish_non_exhaustive()
     }
 }
 
-impl<H: Handler> Queue<H> {
+impl<T: Weigh, W: Wake> Queue<T, W> {
     /// A queue that takes no further command when `max` wait, or such that hold `bytes_max` bytes.
-    pub(crate) fn new(waker: Waker, max: usize, bytes_max: usize) -> Queue<H> {
-        let state = State { commands: VecDeque::new(), closed: false, owner: None, waiting: 0 };
+    pub(crate) fn new(waker: W, max: usize, bytes_max: usize) -> Queue<T, W> {
+        let owner = thread::current().id();
+        let state = State { commands: VecDeque::new(), closed: false, owner, waiting: 0 };
         Queue {
             state: Mutex::new(state),
             room: Condvar::new(),
@@ -78,18 +77,18 @@ impl<H: Handler> Queue<H> {
             held: AtomicUsize::new(0),
             flag: AtomicBool::new(false),
             shutdowns: AtomicU32::new(0),
+            wakeups: AtomicUsize::new(0),
             waker,
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State<H>> {
-        // Nothing in here can panic half-way, so that a poisoned state is a whole one.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State<T>> {
+        lock(&self.state)
     }
 
     // ---- other threads ---------------------------------------------------------------------------------------------
 
-    pub(super) fn push(&self, command: Command<H>, wait: bool) -> Result<(), HandleError<Command<H>>> {
+    pub(crate) fn push(&self, command: T, when_full: WhenFull) -> Result<(), HandleError<T>> {
         let mut state = self.state();
         loop {
             if state.closed {
@@ -99,14 +98,16 @@ impl<H: Handler> Queue<H> {
             if state.commands.len() < self.max && self.held() < self.bytes_max {
                 break;
             }
-            if !wait {
-                return Err(HandleError::Full(command));
-            }
-            if state.owner == Some(thread::current().id()) {
-                return Err(HandleError::WouldDeadlock(command));
+            match when_full {
+                WhenFull::Exceed => break,
+                WhenFull::GiveBack => return Err(HandleError::Full(command)),
+                WhenFull::Wait if state.owner == thread::current().id() => {
+                    return Err(HandleError::WouldDeadlock(command));
+                }
+                WhenFull::Wait => {}
             }
             state.waiting += 1;
-            state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = wait(&self.room, state);
             state.waiting -= 1;
         }
         self.held.fetch_add(command.bytes(), Ordering::Relaxed);
@@ -116,12 +117,12 @@ impl<H: Handler> Queue<H> {
         Ok(())
     }
 
-    pub(super) fn shut_down(&self) {
+    pub(crate) fn shut_down(&self) {
         self.shutdowns.fetch_add(1, Ordering::Release);
         self.wake();
     }
 
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.state().closed
     }
 
@@ -133,16 +134,16 @@ impl<H: Handler> Queue<H> {
 
     fn wake(&self) {
         if !self.flag.swap(true, Ordering::AcqRel) {
-            // It fails only without a poller, and then nobody waits.
-            drop(self.waker.wake());
+            self.wakeups.fetch_add(1, Ordering::Relaxed);
+            self.waker.wake();
         }
     }
 
     // ---- the loop --------------------------------------------------------------------------------------------------
 
     /// This thread takes the turns from now on.
-    pub(crate) fn owned_by(&self, thread: ThreadId) {
-        self.state().owner = Some(thread);
+    pub(crate) fn owned_by_this_thread(&self) {
+        self.state().owner = thread::current().id();
     }
 
     /// Whether there may be something to look at.
@@ -158,15 +159,16 @@ impl<H: Handler> Queue<H> {
     }
 
     /// Moves up to `max` commands to `into`. What is left makes the queue due again, without a wake-up.
-    pub(crate) fn drain(&self, max: usize, into: &mut VecDeque<Command<H>>) {
+    pub(crate) fn drain(&self, max: usize, into: &mut VecDeque<T>) {
         let mut state = self.state();
+        let before = into.len();
         if state.commands.len() <= max && into.is_empty() {
             std::mem::swap(&mut state.commands, into);
         } else {
             let n = max.min(state.commands.len());
             into.extend(state.commands.drain(..n));
         }
-        let taken: usize = into.iter().map(Command::bytes).sum();
+        let taken: usize = into.iter().skip(before).map(Weigh::bytes).sum();
         self.held.fetch_sub(taken, Ordering::Relaxed);
         if !state.commands.is_empty() {
             self.flag.store(true, Ordering::Release);
@@ -180,6 +182,11 @@ impl<H: Handler> Queue<H> {
 
     pub(crate) fn take_shutdowns(&self) -> u32 {
         self.shutdowns.swap(0, Ordering::AcqRel)
+    }
+
+    /// How often the loop was woken.
+    pub(crate) fn wakeups(&self) -> u64 {
+        self.wakeups.load(Ordering::Relaxed) as u64
     }
 
     /// The reactor is gone: everyone is told, and what waits is dropped.

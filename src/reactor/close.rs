@@ -41,6 +41,9 @@ impl<H: Handler> Context<H> {
         live.halts.set(Halt::Phase);
         live.reason = Some(Box::new(reason));
         live.inbox.release(&mut self.pool);
+        if phase == Phase::Closing {
+            live.end_life();
+        }
         let readable = live.readable;
         // Its peer may not read before we do, and may never read: further input is dropped, and it has to move.
         self.watch(conn, self.limits.close_timeout, Deadline::Close(conn));
@@ -109,6 +112,7 @@ impl<H: Handler> Context<H> {
         self.count_accepted(conn, false);
         self.table.no_longer_open(conn);
         let live = self.table.get_mut(conn)?;
+        live.end_life();
         let session = live.session.take();
         let watch = live.watch.take();
         let extras = live.extras.take();

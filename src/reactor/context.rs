@@ -62,6 +62,8 @@ pub struct Context<H: Handler> {
     start: Instant,
     /// The connection whose callback runs.
     pub(super) current: Option<ConnId>,
+    /// The length of the frame whose message is being handed over, zero outside of that.
+    pub(super) frame_len: usize,
     pub(super) queue: Arc<Queue<H>>,
     /// Commands under way. Kept for its memory.
     pub(super) commands: VecDeque<Command<H>>,
@@ -152,6 +154,7 @@ impl<H: Handler> Context<H> {
             tick: Tick::new(now, now),
             start: now,
             current: None,
+            frame_len: 0,
             queue: Arc::new(queue),
             commands: VecDeque::new(),
             owner: None,
@@ -203,6 +206,7 @@ impl<H: Handler> Context<H> {
         let mut stats = self.stats;
         stats.open = self.table.open().len() as u64;
         stats.buffered_bytes = self.buffered() as u64;
+        stats.wakeups = self.queue.wakeups();
         stats
     }
 
@@ -386,7 +390,7 @@ impl<H: Handler> Context<H> {
         let me = thread::current().id();
         if self.owner != Some(me) {
             self.owner = Some(me);
-            self.queue.owned_by(me);
+            self.queue.owned_by_this_thread();
         }
     }
 

@@ -25,7 +25,8 @@ impl<C: Codec, S: Default> Live<C, S> {
     /// anew at `now`.
     fn earliest(&self, limits: &Limits, now: Instant, tick: Tick) -> Option<(Instant, CloseReason)> {
         let stuck = !self.outbox.is_empty() && !self.rated.is_held();
-        let halted = self.halts.contains(Halt::Handler) || self.halts.contains(Halt::Rate);
+        let halted =
+            [Halt::Handler, Halt::Rate, Halt::Workers].into_iter().any(|halt| self.halts.contains(halt));
         let ours = (halted || self.owed > 0 || self.rated.is_held()) && !stuck;
         let from = |since: Tick| if ours { tick } else { since };
         let after = |since: Option<Tick>, within: Option<Duration>, reason: CloseReason| {

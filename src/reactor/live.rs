@@ -1,5 +1,6 @@
 //! One connection with its socket: where it stands, and what is known of its two directions.
 
+use super::jobs::Life;
 use super::rates::{Rated, RatesOf};
 use crate::address::Address;
 use crate::buffer::WriteQueue;
@@ -119,7 +120,7 @@ pub(super) struct Live<C, S> {
     pub(super) session: Option<S>,
 }
 
-/// What few connections have: timers of their own, and groups.
+/// What few connections have: timers of their own, groups, and jobs elsewhere.
 #[derive(Debug, Default)]
 pub(super) struct Extras {
     pub(super) timers: Vec<TimerKey>,
@@ -128,6 +129,10 @@ pub(super) struct Extras {
     /// Messages that the overflow policy has dropped.
     pub(super) missed: u64,
     pub(super) rates: RatesOf,
+    /// Told when it takes nothing more.
+    pub(super) life: Option<Life>,
+    /// How many hold it back, see [`Halt::Workers`].
+    pub(super) holds: u32,
 }
 
 impl<C: Codec, S: Default> Live<C, S> {
@@ -241,6 +246,13 @@ impl<C: Codec, S: Default> Live<C, S> {
     /// Whether something is left to be delivered or read without a further event.
     pub(super) fn is_unfinished(&self) -> bool {
         self.readable || self.inbox.is_due() || self.input == Input::Ended
+    }
+
+    /// Nothing more can be sent to it: who makes something for it elsewhere may stop.
+    pub(super) fn end_life(&mut self) {
+        if let Some(life) = self.extras.as_ref().and_then(|extras| extras.life.as_ref()) {
+            life.end();
+        }
     }
 
     pub(super) fn extras(&mut self) -> &mut Extras {

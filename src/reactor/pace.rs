@@ -40,6 +40,8 @@ pub enum Callback {
     Shutdown,
     /// A command of another thread.
     Command,
+    /// What follows a job of a pool of workers: its answer, or its `then`.
+    Job,
 }
 
 impl fmt::Display for Callback {
@@ -58,6 +60,7 @@ impl fmt::Display for Callback {
             Callback::Overload => "on_overload",
             Callback::Shutdown => "on_shutdown",
             Callback::Command => "a command",
+            Callback::Job => "the end of a job",
         })
     }
 }

@@ -50,6 +50,7 @@ impl<H: Handler> Reactor<H> {
         self.guarded(Some(conn), |reactor| reactor.read_and_deliver(conn, &mut shared, &mut budget));
         self.cx.current = None;
         self.cx.stats.frames_in += (messages - budget.messages) as u64;
+        self.cx.frame_len = 0;
         self.cx.read_buffer = shared;
         if rated {
             self.cx.charge_input(conn, messages - budget.messages, bytes - budget.bytes);
@@ -207,6 +208,7 @@ impl<H: Handler> Reactor<H> {
                         *at += len;
                         budget.messages -= 1;
                         trace!("connection {conn}: a frame of {len} bytes");
+                        self.cx.frame_len = len;
                         self.handler.on_message(&mut self.cx, conn, message);
                     }
                     Err(error) => return (Stop::Halted, Some(error)),
@@ -269,6 +271,7 @@ impl<H: Handler> Reactor<H> {
         match live.codec.parse(&mut lent.bytes()[start..start + len]) {
             Ok(message) => {
                 budget.messages -= 1;
+                self.cx.frame_len = len;
                 self.handler.on_message(&mut self.cx, conn, message);
             }
             Err(error) => self.cx.bad_frame(conn, error.at(offset)),

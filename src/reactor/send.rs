@@ -47,6 +47,8 @@ pub enum DropReason {
     SlowConsumer,
     /// More than the write limit waits for it already, and its [`Overflow`](crate::Overflow) policy has dropped the message.
     Overflow,
+    /// It was to be sent behind answers that are still to come, and as many as may be are.
+    Behind,
     /// Its framing cannot say this message. The connection is as it was.
     Refused(EncodeError),
 }

@@ -6,7 +6,7 @@ use super::live::{Input, Phase};
 use super::pace::Callback;
 use super::timers::Deadline;
 use super::{Context, Reactor};
-use crate::connection::CloseReason;
+use crate::connection::{CloseReason, Halt};
 use crate::error::DialError;
 use crate::handler::Handler;
 use crate::time::deadline;
@@ -97,7 +97,9 @@ impl<H: Handler> Reactor<H> {
             match live.phase {
                 Phase::Dialing => self.cx.fail_dial(conn, DialError::Cancelled),
                 Phase::Open => {
-                    // One last budgeted read, whether or not an event has told of something.
+                    // One last budgeted read, whether or not an event has told of something; and not held back by the
+                    // jobs under way, for what is whole is answered.
+                    let _ = live.halts.lift(Halt::Workers);
                     if live.input == Input::Open {
                         live.readable = true;
                     }

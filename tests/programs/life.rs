@@ -219,7 +219,7 @@ fn what_cannot_be_meant_is_a_usage_error() {
 
 #[test]
 fn each_program_tells_what_it_is() {
-    for name in ["echo", "broadcast", "client", "latency"] {
+    for name in ["echo", "broadcast", "client", "latency", "workers"] {
         let ended = Program::start(name, "--version").ended();
         ended.expect_success();
         let version = format!("{name} {}", env!("CARGO_PKG_VERSION"));

@@ -12,6 +12,7 @@ mod life;
 mod limits;
 mod support;
 mod tensor;
+mod workers;
 // Cargo runs no tests of examples: those of their pure parts run here.
 #[path = "../../examples/common/floats.rs"]
 #[allow(dead_code, reason = "the program uses all of it")]

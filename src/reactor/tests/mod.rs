@@ -11,7 +11,9 @@ mod random;
 mod rates;
 mod sending;
 mod shutdown;
+mod threads;
 mod timing;
+mod workers;
 
 use std::collections::HashMap;
 use std::time::Duration;
