@@ -3,6 +3,7 @@
 mod queue;
 
 use std::fmt;
+use std::net::TcpStream;
 use std::sync::Arc;
 
 use crate::handler::{Handler, Owned};
@@ -117,6 +118,27 @@ impl<H: Handler> Handle<H> {
         self.queue.push(Command::Close(conn), true).map_err(|error| error.map(drop))
     }
 
+    /// Gives the reactor a connected socket that was made elsewhere, see [`Context::adopt`]. Waits while the queue is full.
+    ///
+    /// A socket that cannot be taken in by then, because it is not connected or the reactor shuts down, is closed, and
+    /// counted in [`Stats::refused`](crate::Stats::refused).
+    ///
+    /// # Errors
+    /// The reactor is gone, or this is its own thread and the queue is full. The socket comes back.
+    pub fn adopt(&self, stream: TcpStream, codec: H::Codec) -> Result<(), HandleError<TcpStream>> {
+        let command = Command::Adopt(Box::new((stream, codec)));
+        self.queue.push(command, true).map_err(|error| error.map(stream_of))
+    }
+
+    /// As [`adopt`](Handle::adopt), and never waits.
+    ///
+    /// # Errors
+    /// The queue is full, or the reactor is gone. The socket comes back.
+    pub fn try_adopt(&self, stream: TcpStream, codec: H::Codec) -> Result<(), HandleError<TcpStream>> {
+        let command = Command::Adopt(Box::new((stream, codec)));
+        self.queue.push(command, false).map_err(|error| error.map(stream_of))
+    }
+
     /// Runs `f` on the reactor's thread. Waits while the queue is full. A reactor that ends before drops it.
     ///
     /// # Errors
@@ -155,8 +177,14 @@ impl<H: Handler> Handle<H> {
 fn message_of<H: Handler>(command: Command<H>) -> Owned<H> {
     match command {
         Command::Send(_, message) | Command::Broadcast(_, message) => message,
-        Command::Close(_) | Command::Run(_) => {
-            unreachable!("only commands with a message are asked for theirs")
-        }
+        _ => unreachable!("only commands with a message are asked for theirs"),
+    }
+}
+
+/// The socket of a command that was made of one.
+fn stream_of<H: Handler>(command: Command<H>) -> TcpStream {
+    match command {
+        Command::Adopt(adopted) => adopted.0,
+        _ => unreachable!("only commands with a socket are asked for theirs"),
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
@@ -23,6 +24,8 @@ pub(crate) enum Command<H: Handler> {
     Send(ConnId, Owned<H>),
     Broadcast(To<'static>, Owned<H>),
     Close(ConnId),
+    /// Boxed, so that it makes no other command larger.
+    Adopt(Box<(TcpStream, H::Codec)>),
     Run(Job<H>),
 }
 

@@ -43,8 +43,27 @@ impl Listener {
         socket.set_nonblocking(true)?;
         socket.bind(&(*address).into())?;
         socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
-        let socket = mio::net::TcpListener::from_std(socket.into());
-        Ok(Listener::Tcp { socket, options: options.socket })
+        Ok(Listener::of(socket.into(), options.socket))
+    }
+
+    /// Takes in a socket made elsewhere, which has to listen already.
+    pub(crate) fn adopt(listener: std::net::TcpListener, options: &SocketOptions) -> io::Result<Listener> {
+        let socket = SockRef::from(&listener);
+        let not = |what| io::Error::new(io::ErrorKind::InvalidInput, what);
+        let local = socket.local_addr()?.as_socket().ok_or_else(|| not("it is not a TCP socket"))?;
+        if socket.r#type()? != Type::STREAM {
+            return Err(not("it is not a TCP socket"));
+        }
+        if !is_listener(&socket)? {
+            return Err(not("it does not listen"));
+        }
+        options.apply(&socket, local.is_ipv6(), false)?;
+        listener.set_nonblocking(true)?;
+        Ok(Listener::of(listener, *options))
+    }
+
+    fn of(socket: std::net::TcpListener, options: SocketOptions) -> Listener {
+        Listener::Tcp { socket: mio::net::TcpListener::from_std(socket), options }
     }
 
     pub(crate) fn local_address(&self) -> io::Result<Address> {
@@ -75,6 +94,29 @@ impl Listener {
             Listener::Mem(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
+}
+
+/// Whether the socket listens. Where the system cannot be asked, the first `accept` tells.
+#[cfg(any(
+    target_os = "linux",
+    target_os = "android",
+    target_os = "freebsd",
+    target_os = "fuchsia",
+    target_os = "aix"
+))]
+fn is_listener(socket: &SockRef<'_>) -> io::Result<bool> {
+    socket.is_listener()
+}
+
+#[cfg(not(any(
+    target_os = "linux",
+    target_os = "android",
+    target_os = "freebsd",
+    target_os = "fuchsia",
+    target_os = "aix"
+)))]
+fn is_listener(_: &SockRef<'_>) -> io::Result<bool> {
+    Ok(true)
 }
 
 /// A dual-stack listener sees IPv4 clients as `::ffff:a.b.c.d`; handlers and limits want the address itself.

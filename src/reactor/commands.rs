@@ -17,6 +17,7 @@ fn run<H: Handler>(handler: &mut H, cx: &mut Context<H>, command: Command<H>) {
             cx.broadcast(to, <H::Codec as Codec>::lend(&message));
         }
         Command::Close(conn) => cx.close(conn),
+        Command::Adopt(adopted) => cx.adopt_for_another(adopted.0, adopted.1),
         Command::Run(run) => run(handler, cx),
     }
 }

@@ -3,6 +3,7 @@
 //! It must not judge what a read or a write has answered (`net/io.rs` does), nor end a connection but by `close.rs`, nor
 //! write but by `flush.rs`.
 
+mod adopt;
 mod broadcast;
 mod builder;
 mod close;
