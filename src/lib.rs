@@ -252,6 +252,7 @@ mod handle;
 mod net;
 
 pub mod client;
+pub mod pool;
 
 mod address;
 mod error;

@@ -11,6 +11,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("connection", &["buffer", "codec", "time"]),
     ("net", &["address"]),
     ("handle", &["net", "reactor", "handler"]),
+    ("pool", &["address", "handle", "handler", "net", "reactor"]),
     // The contract between user and loop: the one cycle, with `reactor::Context`.
     ("handler", &["address", "connection", "codec", "reactor"]),
     (
@@ -107,7 +108,8 @@ fn sockets_and_mio_are_named_in_net_and_the_client_alone() {
         ("reactor/adopt.rs", "TcpStream"),
         ("reactor/adopt.rs", "TcpListener"),
         ("handle/mod.rs", "TcpStream"),
-        ("handle/queue.rs", "TcpStream"),
+        ("handle/pool.rs", "TcpStream"),
+        ("pool/mod.rs", "TcpListener"),
         ("reactor/mod.rs", "std::os::"),
     ];
     let mut wrong = Vec::new();

@@ -1,7 +1,10 @@
 //! How other threads talk to the loop: a bounded queue of commands, and a waker.
 
+mod pool;
 mod queue;
+mod team;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -9,7 +12,9 @@ use std::sync::Arc;
 use crate::handler::{Handler, Owned};
 use crate::id::ConnId;
 use crate::reactor::{Context, To};
-pub(crate) use queue::{Command, Queue};
+pub use pool::{PoolHandle, PoolTo};
+pub(crate) use queue::{Command, Job, Queue};
+pub(crate) use team::{LEADER, Team};
 
 /// Why a command of another thread was not queued. What was to be sent comes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,18 +130,39 @@ impl<H: Handler> Handle<H> {
     ///
     /// # Errors
     /// The reactor is gone, or this is its own thread and the queue is full. The socket comes back.
-    pub fn adopt(&self, stream: TcpStream, codec: H::Codec) -> Result<(), HandleError<TcpStream>> {
-        let command = Command::Adopt(Box::new((stream, codec)));
-        self.queue.push(command, true).map_err(|error| error.map(stream_of))
+    pub fn adopt(&self, stream: TcpStream, codec: H::Codec) -> Result<(), HandleError<TcpStream>>
+    where
+        H::Codec: Send + 'static,
+    {
+        self.push_adopt(stream, codec, true)
     }
 
     /// As [`adopt`](Handle::adopt), and never waits.
     ///
     /// # Errors
     /// The queue is full, or the reactor is gone. The socket comes back.
-    pub fn try_adopt(&self, stream: TcpStream, codec: H::Codec) -> Result<(), HandleError<TcpStream>> {
-        let command = Command::Adopt(Box::new((stream, codec)));
-        self.queue.push(command, false).map_err(|error| error.map(stream_of))
+    pub fn try_adopt(&self, stream: TcpStream, codec: H::Codec) -> Result<(), HandleError<TcpStream>>
+    where
+        H::Codec: Send + 'static,
+    {
+        self.push_adopt(stream, codec, false)
+    }
+
+    fn push_adopt(&self, stream: TcpStream, codec: H::Codec, wait: bool) -> Result<(), HandleError<TcpStream>>
+    where
+        H::Codec: Send + 'static,
+    {
+        self.queue.push_made(stream, wait, |stream| {
+            Command::Run(Box::new(|_, cx| cx.adopt_for_another(stream, codec)))
+        })
+    }
+
+    /// As [`close`](Handle::close), and never waits.
+    ///
+    /// # Errors
+    /// The queue is full, or the reactor is gone.
+    pub fn try_close(&self, conn: ConnId) -> Result<(), HandleError<()>> {
+        self.queue.push(Command::Close(conn), false).map_err(|error| error.map(drop))
     }
 
     /// Runs `f` on the reactor's thread. Waits while the queue is full. A reactor that ends before drops it.
@@ -171,6 +197,28 @@ impl<H: Handler> Handle<H> {
     pub fn is_gone(&self) -> bool {
         self.queue.is_closed()
     }
+
+    // ---- for the pool ----------------------------------------------------------------------------------------------
+
+    /// Makes a command of `it` and queues that. It comes back when the queue is full or the reactor gone.
+    pub(crate) fn try_push_made<T>(&self, it: T, make: impl FnOnce(T) -> Command<H>) -> Result<(), T> {
+        self.queue.push_made(it, false, make).map_err(HandleError::into_inner)
+    }
+
+    /// Hands over as many commands as there is room for. Those for a reactor that is gone are dropped.
+    pub(crate) fn push_all(&self, commands: &mut VecDeque<Command<H>>) {
+        self.queue.push_all(commands);
+    }
+
+    /// Makes the reactor take a turn.
+    pub(crate) fn nudge(&self) {
+        self.queue.wake();
+    }
+
+    /// Whether this thread is the reactor's.
+    pub(crate) fn is_owner(&self) -> bool {
+        self.queue.is_owner()
+    }
 }
 
 /// The message of a command that was made of one.
@@ -178,13 +226,5 @@ fn message_of<H: Handler>(command: Command<H>) -> Owned<H> {
     match command {
         Command::Send(_, message) | Command::Broadcast(_, message) => message,
         _ => unreachable!("only commands with a message are asked for theirs"),
-    }
-}
-
-/// The socket of a command that was made of one.
-fn stream_of<H: Handler>(command: Command<H>) -> TcpStream {
-    match command {
-        Command::Adopt(adopted) => adopted.0,
-        _ => unreachable!("only commands with a socket are asked for theirs"),
     }
 }

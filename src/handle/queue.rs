@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
@@ -17,15 +16,13 @@ use crate::net::Waker;
 use crate::reactor::{Context, To};
 
 /// What runs on the reactor's thread for another one.
-type Job<H> = Box<dyn FnOnce(&mut H, &mut Context<H>) + Send>;
+pub(crate) type Job<H> = Box<dyn FnOnce(&mut H, &mut Context<H>) + Send>;
 
 /// A command of another thread.
 pub(crate) enum Command<H: Handler> {
     Send(ConnId, Owned<H>),
     Broadcast(To<'static>, Owned<H>),
     Close(ConnId),
-    /// Boxed, so that it makes no other command larger.
-    Adopt(Box<(TcpStream, H::Codec)>),
     Run(Job<H>),
 }
 
@@ -76,28 +73,59 @@ impl<H: Handler> Queue<H> {
     // ---- other threads ---------------------------------------------------------------------------------------------
 
     pub(super) fn push(&self, command: Command<H>, wait: bool) -> Result<(), HandleError<Command<H>>> {
+        self.push_made(command, wait, |command| command)
+    }
+
+    /// Makes a command of `it` once there is room, so that it can be given back when there is none.
+    pub(super) fn push_made<T>(
+        &self,
+        it: T,
+        wait: bool,
+        make: impl FnOnce(T) -> Command<H>,
+    ) -> Result<(), HandleError<T>> {
         let mut state = self.state();
         loop {
             if state.closed {
-                return Err(HandleError::Gone(command));
+                return Err(HandleError::Gone(it));
             }
             if state.commands.len() < self.max {
                 break;
             }
             if !wait {
-                return Err(HandleError::Full(command));
+                return Err(HandleError::Full(it));
             }
             if state.owner == Some(thread::current().id()) {
-                return Err(HandleError::WouldDeadlock(command));
+                return Err(HandleError::WouldDeadlock(it));
             }
             state.waiting += 1;
             state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
             state.waiting -= 1;
         }
-        state.commands.push_back(command);
+        state.commands.push_back(make(it));
         drop(state);
         self.wake();
         Ok(())
+    }
+
+    /// Moves as many commands in as there is room for, at the cost of one, and drops them when the reactor is gone.
+    pub(super) fn push_all(&self, commands: &mut VecDeque<Command<H>>) {
+        let mut state = self.state();
+        if state.closed {
+            drop(state);
+            // A command may own a handle: dropped without the lock.
+            commands.clear();
+            return;
+        }
+        let n = commands.len().min(self.max.saturating_sub(state.commands.len()));
+        state.commands.extend(commands.drain(..n));
+        drop(state);
+        if n > 0 {
+            self.wake();
+        }
+    }
+
+    pub(super) fn is_owner(&self) -> bool {
+        self.state().owner == Some(thread::current().id())
     }
 
     pub(super) fn shut_down(&self) {
@@ -109,7 +137,8 @@ impl<H: Handler> Queue<H> {
         self.state().closed
     }
 
-    fn wake(&self) {
+    /// Makes the loop take a turn.
+    pub(super) fn wake(&self) {
         if !self.flag.swap(true, Ordering::AcqRel) {
             // It fails only without a poller, and then nobody waits.
             drop(self.waker.wake());

@@ -16,13 +16,26 @@ pub(crate) enum Listener {
         socket: mio::net::TcpListener,
         options: SocketOptions,
     },
+    /// One whose clients another reactor accepts and hands out.
+    Elsewhere(Address),
     #[cfg(test)]
     Mem(super::mem::MemListener),
 }
 
+/// Whether connections to sockets that share a port are dealt out among them by the kernel. Elsewhere the last one to bind
+/// gets them all, if they can be shared in the first place.
+pub(crate) const KERNEL_BALANCES: bool =
+    cfg!(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "dragonfly"));
+
 impl Listener {
     /// Binds and listens at once. Connections wait in the kernel until they are accepted.
     pub(crate) fn bind(address: &Address, options: &ListenOptions) -> io::Result<Listener> {
+        let socket = Listener::bind_only(address, options)?;
+        socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+        Ok(Listener::of(socket.into(), options.socket))
+    }
+
+    fn bind_only(address: &Address, options: &ListenOptions) -> io::Result<Socket> {
         let Address::Ip(address) = address;
         let ipv6 = address.is_ipv6();
         let socket = Socket::new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP))?;
@@ -42,8 +55,63 @@ impl Listener {
         }
         socket.set_nonblocking(true)?;
         socket.bind(&(*address).into())?;
-        socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
-        Ok(Listener::of(socket.into(), options.socket))
+        Ok(socket)
+    }
+
+    /// Binds `count` sockets to one address, that share it with each other and with nobody else who holds it already: then
+    /// it is in use.
+    pub(crate) fn bind_many(
+        address: &Address,
+        options: &ListenOptions,
+        count: usize,
+    ) -> io::Result<Vec<Listener>> {
+        let shared = ListenOptions { reuse_port: true, ..*options };
+        if options.reuse_port {
+            // Others are to share it too.
+            return Listener::bind_to_one_port(Listener::bind(address, options)?, &shared, count);
+        }
+        if cfg!(any(target_os = "linux", target_os = "android")) {
+            // The first has it alone, for certain, and lets the others in when it listens already. The documentation wants
+            // the option before `bind`; the kernel looks at it when the others bind.
+            let first = Listener::bind(address, options)?;
+            first.share_port()?;
+            let port = first.local_address()?;
+            match Listener::bind_to_one_port(first, &shared, count) {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                    return Listener::bind_probed(&port, options, &shared, count);
+                }
+                bound => return bound,
+            }
+        }
+        Listener::bind_probed(address, options, &shared, count)
+    }
+
+    /// Finds out by a socket that does not listen whether the address is free. Someone else may come between it and those
+    /// that follow: then both have the port.
+    fn bind_probed(
+        address: &Address,
+        options: &ListenOptions,
+        shared: &ListenOptions,
+        count: usize,
+    ) -> io::Result<Vec<Listener>> {
+        let probe = Listener::bind_only(address, options)?;
+        let port = probe.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidInput)?;
+        drop(probe);
+        Listener::bind_to_one_port(Listener::bind(&Address::Ip(port), shared)?, shared, count)
+    }
+
+    /// The first, and more on its port.
+    fn bind_to_one_port(first: Listener, shared: &ListenOptions, count: usize) -> io::Result<Vec<Listener>> {
+        let port = first.local_address()?;
+        let more = (1..count).map(|_| Listener::bind(&port, shared));
+        std::iter::once(Ok(first)).chain(more).collect()
+    }
+
+    fn share_port(&self) -> io::Result<()> {
+        match self {
+            Listener::Tcp { socket, .. } => set_reuse_port(&SockRef::from(socket)),
+            _ => Ok(()),
+        }
     }
 
     /// Takes in a socket made elsewhere, which has to listen already.
@@ -69,6 +137,7 @@ impl Listener {
     pub(crate) fn local_address(&self) -> io::Result<Address> {
         match self {
             Listener::Tcp { socket, .. } => Ok(Address::Ip(socket.local_addr()?)),
+            Listener::Elsewhere(address) => Ok(address.clone()),
             #[cfg(test)]
             Listener::Mem(listener) => Ok(listener.address()),
         }
@@ -82,6 +151,7 @@ impl Listener {
                 let prepared = options.apply_to_accepted(&SockRef::from(&stream), peer.is_ipv6());
                 Ok((prepared.map(|()| Stream::Tcp(stream)), Address::Ip(unmapped(peer))))
             }
+            Listener::Elsewhere(_) => Err(io::ErrorKind::WouldBlock.into()),
             #[cfg(test)]
             Listener::Mem(listener) => listener.accept(),
         }
@@ -90,6 +160,7 @@ impl Listener {
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         match self {
             Listener::Tcp { socket, .. } => registry.register(socket, token, Interest::READABLE),
+            Listener::Elsewhere(_) => Ok(()),
             #[cfg(test)]
             Listener::Mem(_) => Err(io::ErrorKind::Unsupported.into()),
         }
@@ -124,7 +195,13 @@ fn unmapped(peer: SocketAddr) -> SocketAddr {
     SocketAddr::new(peer.ip().to_canonical(), peer.port())
 }
 
-#[cfg(all(unix, not(any(target_os = "solaris", target_os = "illumos"))))]
+/// FreeBSD has two such options, and only this one shares connections out.
+#[cfg(target_os = "freebsd")]
+fn set_reuse_port(socket: &Socket) -> io::Result<()> {
+    socket.set_reuse_port_lb(true)
+}
+
+#[cfg(all(unix, not(any(target_os = "freebsd", target_os = "solaris", target_os = "illumos"))))]
 fn set_reuse_port(socket: &Socket) -> io::Result<()> {
     socket.set_reuse_port(true)
 }

@@ -41,7 +41,7 @@ impl<H: Handler> Context<H> {
     }
 
     /// Another thread's socket. There is nobody to tell when it cannot be taken in.
-    pub(super) fn adopt_for_another(&mut self, stream: std::net::TcpStream, codec: H::Codec) {
+    pub(crate) fn adopt_for_another(&mut self, stream: std::net::TcpStream, codec: H::Codec) {
         if let Err(error) = self.adopt(stream, codec) {
             self.stats.refused += 1;
             debug!("{error}");

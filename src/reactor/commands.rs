@@ -17,7 +17,6 @@ fn run<H: Handler>(handler: &mut H, cx: &mut Context<H>, command: Command<H>) {
             cx.broadcast(to, <H::Codec as Codec>::lend(&message));
         }
         Command::Close(conn) => cx.close(conn),
-        Command::Adopt(adopted) => cx.adopt_for_another(adopted.0, adopted.1),
         Command::Run(run) => run(handler, cx),
     }
 }
@@ -39,6 +38,7 @@ impl<H: Handler> Reactor<H> {
             };
             self.call(Callback::Command, blame, |handler, cx| run(handler, cx, command));
         }
+        self.take_newcomers();
         if commands.capacity() <= 1024 {
             self.cx.commands = commands;
         }

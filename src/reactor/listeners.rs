@@ -23,6 +23,8 @@ use crate::time::{TimerKey, deadline};
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
+pub(super) const POOL_IS_FULL: &str = "the pool has as many connections as may be";
+
 /// A listener that was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -48,6 +50,8 @@ pub(super) struct ListenerEntry<C> {
     /// Its connections that are open, and the most that may be.
     connections: usize,
     connections_max: usize,
+    /// Its clients are for all reactors of the pool.
+    hands_out: bool,
     /// It is on the list of those to be looked at in the next turn.
     due: bool,
     /// The machine had no descriptors or no memory: when to come back, and how long the next pause is.
@@ -107,6 +111,7 @@ impl<H: Handler> Context<H> {
             codec,
             connections: 0,
             connections_max: connections_max.unwrap_or(usize::MAX),
+            hands_out: false,
             due: false,
             paused: None,
             pause: PAUSE_MIN,
@@ -155,6 +160,18 @@ impl<H: Handler> Context<H> {
 
     fn listener_mut(&mut self, id: ListenerId) -> Option<&mut ListenerEntry<H::Codec>> {
         self.listeners.get_mut(id.slot as usize).filter(|entry| entry.generation == id.generation)
+    }
+
+    /// Its clients are for all reactors of the pool.
+    pub(super) fn hands_out(&mut self, id: ListenerId) {
+        if let Some(entry) = self.listener_mut(id) {
+            entry.hands_out = true;
+        }
+    }
+
+    /// The pool's listeners have one name in all reactors, even when one of them could not have it.
+    pub(super) fn skip_listener_id(&mut self) {
+        self.listener_generation = self.listener_generation.wrapping_add(1);
     }
 
     /// Looks at a listener in the next turn, whether or not an event comes.
@@ -243,7 +260,7 @@ impl<H: Handler> Context<H> {
     }
 
     /// Why there is no place for one more client, if so.
-    fn full_for(&self, listener: ListenerId, peer: &Address) -> Option<&'static str> {
+    pub(super) fn full_for(&self, listener: ListenerId, peer: &Address) -> Option<&'static str> {
         let limits = &self.limits;
         if self.connected() >= self.connections_max {
             return Some("there are as many connections as may be");
@@ -257,11 +274,22 @@ impl<H: Handler> Context<H> {
         self.is_over_memory().then_some("more is held than the memory limit")
     }
 
+    /// A client is turned away; its socket is closed by the drop of it.
+    pub(super) fn refuse(&mut self, peer: &Address, why: &str) {
+        self.stats.refused += 1;
+        debug!("refused {peer}: {why}");
+    }
+
     /// Counts an accepted connection in, or out again, where that is limited.
     pub(super) fn count_accepted(&mut self, conn: ConnId, comes: bool) {
-        let Context { table, listeners, sources, limits, .. } = self;
+        let Context { table, listeners, sources, limits, seat, .. } = self;
         let Some(live) = table.get(conn) else { return };
         let Some(id) = live.listener else { return };
+        if !comes {
+            if let Some(seat) = seat {
+                seat.free_place();
+            }
+        }
         if limits.connections_per_source.is_some() {
             if comes { sources.add(&live.peer) } else { sources.remove(&live.peer) }
         }
@@ -344,11 +372,11 @@ impl<H: Handler> Reactor<H> {
 
     /// One client: admitted and opened, or turned away. What fails here costs this client alone.
     fn take_in(&mut self, listener: ListenerId, stream: io::Result<Stream>, peer: Address) {
-        let full = self.cx.full_for(listener, &peer);
+        let hands_out = self.cx.listener_mut(listener).is_some_and(|entry| entry.hands_out);
+        // Of clients that are handed out, those judge who get them.
+        let full = if hands_out { None } else { self.cx.full_for(listener, &peer) };
         if let Some(what) = full {
-            self.cx.stats.refused += 1;
-            debug!("refused {peer}: {what}");
-            return;
+            return self.cx.refuse(&peer, what);
         }
         let admission =
             self.call(Callback::Accept, None, |handler, cx| handler.on_accept(cx, &peer, listener));
@@ -361,6 +389,23 @@ impl<H: Handler> Reactor<H> {
             return;
         };
         let codec = entry.codec.clone();
+        if hands_out {
+            self.hand_out(listener, stream, peer, codec);
+        } else if self.cx.take_place() {
+            self.settle(listener, stream, peer, codec);
+        } else {
+            self.cx.refuse(&peer, POOL_IS_FULL);
+        }
+    }
+
+    /// A client that was admitted becomes a connection.
+    pub(super) fn settle(
+        &mut self,
+        listener: ListenerId,
+        stream: io::Result<Stream>,
+        peer: Address,
+        codec: H::Codec,
+    ) -> Option<ConnId> {
         let now = self.cx.tick;
         let inserted = stream.and_then(|stream| {
             let mut live = Live::new(stream, peer, codec, Phase::Opening, now);
@@ -371,10 +416,13 @@ impl<H: Handler> Reactor<H> {
             Ok(conn) => {
                 self.cx.count_accepted(conn, true);
                 self.open(conn);
+                Some(conn)
             }
             Err(error) => {
+                self.cx.free_place();
                 self.cx.stats.refused += 1;
                 debug!("a client was lost before it was open: {error}");
+                None
             }
         }
     }
