@@ -14,7 +14,7 @@ use crate::id::ConnId;
 use crate::reactor::{Context, To};
 pub use pool::{PoolHandle, PoolTo};
 pub(crate) use queue::{Command, Job, Queue};
-pub(crate) use team::{LEADER, Team};
+pub(crate) use team::{LEADER, LastStats, Team};
 
 /// Why a command of another thread was not queued. What was to be sent comes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

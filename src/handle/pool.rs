@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
-use super::{Handle, HandleError, Team};
+use super::{Handle, HandleError, LastStats, Team};
 use crate::handler::{Handler, Owned};
 use crate::id::PoolConnId;
 use crate::reactor::To;
@@ -169,16 +169,13 @@ impl<H: Handler> PoolHandle<H> {
     /// Asks all reactors for their counters, and calls `then` with those of each, by index, once all have answered. Never
     /// waits; `then` runs on the thread of the last one to answer. One that is gone, or whose queue is full, counts with
     /// what it last said.
-    pub fn gather_stats(&self, then: impl FnOnce(&[Stats]) + Send + 'static)
-    where
-        H: 'static,
-    {
-        let gathering =
-            Arc::new(Gathering { team: Arc::clone(&self.team), then: Mutex::new(Some(Box::new(then))) });
+    pub fn gather_stats(&self, then: impl FnOnce(&[Stats]) + Send + 'static) {
+        let last = Arc::clone(&self.team.last_stats);
+        let gathering = Arc::new(Gathering { last, then: Mutex::new(Some(Box::new(then))) });
         for (index, handle) in self.team.handles().enumerate() {
             let gathering = Arc::clone(&gathering);
             // Whoever does not take it has dropped it, which is an answer too.
-            handle.try_run(move |_, cx| gathering.team.note_stats(index, cx.stats())).ok();
+            handle.try_run(move |_, cx| gathering.last.note(index, cx.stats())).ok();
         }
     }
 
@@ -186,16 +183,13 @@ impl<H: Handler> PoolHandle<H> {
     ///
     /// # Errors
     /// This is a thread of the pool, which would wait for itself; use [`gather_stats`](PoolHandle::gather_stats).
-    pub fn stats(&self) -> Result<Vec<Stats>, HandleError<()>>
-    where
-        H: 'static,
-    {
+    pub fn stats(&self) -> Result<Vec<Stats>, HandleError<()>> {
         if self.is_ours() {
             return Err(HandleError::WouldDeadlock(()));
         }
         let (answers, answer) = mpsc::sync_channel(1);
         self.gather_stats(move |stats| drop(answers.send(stats.to_vec())));
-        Ok(answer.recv().unwrap_or_else(|_| self.team.last_stats()))
+        Ok(answer.recv().unwrap_or_else(|_| self.team.last_stats.of_all()))
     }
 
     /// Whether this thread is one of the pool.
@@ -207,16 +201,16 @@ impl<H: Handler> PoolHandle<H> {
 type Then = Box<dyn FnOnce(&[Stats]) + Send>;
 
 /// Counters that are under way. Each reactor has a part in it, and the last to let go of theirs calls `then`.
-struct Gathering<H: Handler> {
-    team: Arc<Team<H>>,
+struct Gathering {
+    last: Arc<LastStats>,
     then: Mutex<Option<Then>>,
 }
 
-impl<H: Handler> Drop for Gathering<H> {
+impl Drop for Gathering {
     fn drop(&mut self) {
         let then = self.then.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(then) = then {
-            then(&self.team.last_stats());
+            then(&self.last.of_all());
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Handle;
 use crate::handler::Handler;
@@ -15,6 +15,7 @@ pub(crate) const LEADER: usize = 0;
 
 pub(crate) struct Team<H: Handler> {
     members: Box<[Member<H>]>,
+    pub(crate) last_stats: Arc<LastStats>,
     /// Connections that were accepted and are open, in all. Counted only where they are limited.
     connections: AtomicUsize,
     connections_max: Option<usize>,
@@ -33,8 +34,19 @@ struct Member<H: Handler> {
     handle: Handle<H>,
     /// Connections that were accepted for it and have not ended, those on their way to it included.
     load: AtomicUsize,
-    /// Its counters when they were last asked for, or at its end.
-    last: Mutex<Stats>,
+}
+
+/// The counters of all reactors when they were last asked for, or at their end.
+pub(crate) struct LastStats(Box<[Mutex<Stats>]>);
+
+impl LastStats {
+    pub(crate) fn note(&self, index: usize, stats: Stats) {
+        *self.0[index].lock().unwrap_or_else(PoisonError::into_inner) = stats;
+    }
+
+    pub(crate) fn of_all(&self) -> Vec<Stats> {
+        self.0.iter().map(|last| *last.lock().unwrap_or_else(PoisonError::into_inner)).collect()
+    }
 }
 
 impl<H: Handler> fmt::Debug for Team<H> {
@@ -45,10 +57,11 @@ impl<H: Handler> fmt::Debug for Team<H> {
 
 impl<H: Handler> Team<H> {
     pub(crate) fn new(handles: Vec<Handle<H>>, connections_max: Option<usize>) -> Team<H> {
-        let member =
-            |handle| Member { handle, load: AtomicUsize::new(0), last: Mutex::new(Stats::default()) };
+        let last = handles.iter().map(|_| Mutex::default()).collect();
+        let member = |handle| Member { handle, load: AtomicUsize::new(0) };
         Team {
             members: handles.into_iter().map(member).collect(),
+            last_stats: Arc::new(LastStats(last)),
             connections: AtomicUsize::new(0),
             connections_max,
             asked: AtomicU32::new(0),
@@ -104,17 +117,6 @@ impl<H: Handler> Team<H> {
         let from = self.next.fetch_add(1, Ordering::Relaxed);
         let order = (0..self.len()).map(|step| from.wrapping_add(step) % self.len());
         order.min_by_key(|index| self.members[*index].load.load(Ordering::Relaxed)).unwrap_or(LEADER)
-    }
-
-    // ---- counters --------------------------------------------------------------------------------------------------
-
-    pub(crate) fn note_stats(&self, index: usize, stats: Stats) {
-        *self.members[index].last.lock().unwrap_or_else(PoisonError::into_inner) = stats;
-    }
-
-    pub(crate) fn last_stats(&self) -> Vec<Stats> {
-        let last = |member: &Member<H>| *member.last.lock().unwrap_or_else(PoisonError::into_inner);
-        self.members.iter().map(last).collect()
     }
 
     // ---- the end ---------------------------------------------------------------------------------------------------

@@ -115,7 +115,7 @@ fn serve<H: Handler>(reactor: Reactor<H>, mut leaving: Leaving<H>) -> Left<H> {
     let result = reactor.run_among();
     leaving.failed = result.is_err();
     let (report, stats) = (reactor.shutdown_report(), reactor.stats());
-    leaving.team.note_stats(leaving.index, stats);
+    leaving.team.last_stats.note(leaving.index, stats);
     Left { report, stats, ended: result.map(|()| reactor.into_handler()) }
 }
 
