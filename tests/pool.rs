@@ -83,6 +83,20 @@ impl Pool {
         panic!("a reactor gets no clients");
     }
 
+    /// Keeps a reactor from its turns, until something is sent or the sender dropped.
+    #[track_caller]
+    fn hold(&self, reactor: usize) -> mpsc::Sender<()> {
+        let (release, held) = mpsc::channel::<()>();
+        let (begins, begun) = mpsc::channel();
+        let hold = move |_: &mut Tester, _: &mut Context<Tester>| {
+            begins.send(()).unwrap();
+            held.recv_timeout(PATIENCE).ok();
+        };
+        self.handle.of(reactor).unwrap().run(hold).unwrap();
+        begun.recv_timeout(PATIENCE).unwrap();
+        release
+    }
+
     fn total(&self) -> Stats {
         let mut total = Stats::default();
         self.handle.stats().unwrap().iter().for_each(|stats| total.add(stats));
@@ -427,14 +441,7 @@ fn who_has_more_for_the_others_than_they_take_reads_no_more() {
     });
     let of = pool.connect_to_all(1);
     let (sender, receiver) = (of[0][0].0.try_clone().unwrap(), &of[1][0].0);
-    let (release, held) = mpsc::channel::<()>();
-    let (begins, begun) = mpsc::channel();
-    let hold = move |_: &mut Tester, _: &mut Context<Tester>| {
-        begins.send(()).unwrap();
-        held.recv_timeout(PATIENCE).ok();
-    };
-    pool.handle.of(1).unwrap().run(hold).unwrap();
-    begun.recv_timeout(PATIENCE).unwrap();
+    let release = pool.hold(1);
     // More than one read brings.
     const COUNT: u64 = 2_000;
     let sending =
@@ -660,6 +667,58 @@ fn clients_that_wait_when_the_end_begins_are_answered() {
             assert_eq!((end.total().accepted, end.total().frames_out), (50, 50), "{balance:?}");
         }
     }
+}
+
+#[test]
+fn those_who_are_handed_clients_end_after_the_one_that_hands_them_out() {
+    let pool = Pool::echo(Balance::HandOut);
+    let of = pool.connect_to_all(1);
+    let release = pool.hold(0);
+    pool.running.shutdown();
+    thread::park_timeout(A_WHILE);
+    expect_echo(&of[1][0].0, b"still served");
+    release.send(()).unwrap();
+    of.iter().flatten().for_each(|(client, _)| expect_end(client));
+    drop(of);
+    assert_eq!(join(pool.running).unwrap().report.drained, 2);
+}
+
+#[test]
+fn a_client_that_is_handed_to_one_on_its_way_to_the_end_is_answered() {
+    let pool = Pool::new(two(Balance::HandOut), |cx, from, message| match message {
+        b"owe" => {
+            cx.owe(from); // so that there is something to wait for
+        }
+        message => {
+            cx.send(from, message);
+        }
+    });
+    let mut of = pool.connect_to_all(4);
+    // The second has fewer, and gets the next.
+    of[1].truncate(1);
+    (0..3).for_each(|_| drop(pool.events[1].wait_closed()));
+    send_frame(&of[1][0].0, b"owe");
+    wait_for("it to be owed", || (pool.total().frames_in == 1).then_some(()));
+    let release = pool.hold(0);
+    let late: Vec<_> = (0..2).map(|_| pool.connect()).collect();
+    late.iter().for_each(|client| send_frame(client, b"late"));
+    // It is asked for its end by itself, and does not wait for the first.
+    pool.handle.of(1).unwrap().shutdown();
+    pool.handle.of(1).unwrap().run(|_, cx| assert!(cx.is_shutting_down())).unwrap();
+    let (tell, told) = mpsc::channel();
+    pool.handle.of(1).unwrap().run(move |_, _| tell.send(()).unwrap()).unwrap();
+    told.recv_timeout(PATIENCE).unwrap();
+    release.send(()).unwrap();
+    for client in &late {
+        expect_frame(client, b"late");
+        expect_end(client);
+    }
+    drop(late);
+    assert!(pool.events[1].told(opened).is_some(), "it was for the second");
+    pool.handle.shutdown();
+    drop(of);
+    let end = join(pool.running).unwrap();
+    assert_eq!((end.report.cut, end.total().frames_out), (1, 2), "all but the one that is owed");
 }
 
 /// Echoes, and panics when it is told to.

@@ -210,3 +210,44 @@ fn set_reuse_port(socket: &Socket) -> io::Result<()> {
 fn set_reuse_port(_: &Socket) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn port_of(listener: &Listener) -> Address {
+        listener.local_address().expect("it is bound")
+    }
+
+    // What systems do where the first socket cannot let others in later. Linux can do both.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_set_that_was_probed_has_a_port_that_nobody_else_has() {
+        let options = ListenOptions::default();
+        let shared = ListenOptions { reuse_port: true, ..options };
+        let any = "127.0.0.1:0".parse().expect("an address");
+        let set = Listener::bind_probed(&any, &options, &shared, 3).expect("a free port");
+        let port = port_of(&set[0]);
+        assert!(set.iter().all(|listener| port_of(listener) == port));
+        let again = Listener::bind_probed(&port, &options, &shared, 3).expect_err("it is taken");
+        assert_eq!(again.kind(), io::ErrorKind::AddrInUse);
+        let again = Listener::bind_many(&port, &options, 3).expect_err("it is taken");
+        assert_eq!(again.kind(), io::ErrorKind::AddrInUse);
+        drop(set);
+        // By one of another program, that shares with nobody.
+        let one = Listener::bind(&port, &options).expect("it is free again");
+        let taken = Listener::bind_probed(&port, &options, &shared, 3).expect_err("it is taken");
+        assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+        drop(one);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_set_that_is_to_be_shared_lets_others_in() {
+        let mut options = ListenOptions::default();
+        options.reuse_port = true;
+        let any = "127.0.0.1:0".parse().expect("an address");
+        let set = Listener::bind_many(&any, &options, 2).expect("a free port");
+        assert!(Listener::bind_many(&port_of(&set[1]), &options, 2).is_ok());
+    }
+}
