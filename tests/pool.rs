@@ -64,7 +64,7 @@ impl Pool {
         connect(self.address)
     }
 
-    /// Clients until each reactor has `each`, by reactor, with their names.
+    /// Clients until each reactor has `each`, by reactor, with their names. Those that were not needed have left.
     #[track_caller]
     fn connect_to_all(&self, each: usize) -> Vec<Vec<(TcpStream, PoolConnId)>> {
         let mut of: Vec<_> = self.events.iter().map(|_| Vec::new()).collect();
@@ -77,6 +77,8 @@ impl Pool {
                 of[reactor].push((client, PoolConnId { reactor, conn }));
             }
             if of.iter().all(|clients| clients.len() == each) {
+                let wanted = (each * of.len()) as u64;
+                wait_for("the others to have left", || (self.total().open == wanted).then_some(()));
                 return of;
             }
         }
@@ -312,7 +314,7 @@ fn a_maximum_for_all_is_exact() {
 #[test]
 fn who_gets_a_client_that_was_handed_out_has_limits_of_its_own() {
     let mut limits = Limits::default();
-    limits.connections_max = 1;
+    limits.connections_max = Some(1);
     let each = Reactor::<Tester>::builder().limits(limits);
     let pool = Pool::new(two(Balance::HandOut).each(each), echo);
     let _clients = pool.connect_to_all(1);
@@ -382,8 +384,6 @@ fn expect_all_reach_all(pool: &Pool) {
     const COUNT: u32 = 500;
     let of = pool.connect_to_all(2);
     let members: Vec<&TcpStream> = of.iter().flatten().map(|(client, _)| client).collect();
-    // Those that were not needed leave before anything is said.
-    wait_for("the others to have left", || (pool.total().open == 4).then_some(()));
     thread::scope(|scope| {
         for (sender, member) in members.iter().enumerate() {
             scope.spawn(move || {
@@ -585,7 +585,6 @@ fn one_shutdown_ends_all_and_has_one_report() {
         let pool = Pool::echo(balance);
         let of = pool.connect_to_all(3);
         of.iter().flatten().for_each(|(client, _)| expect_echo(client, b"served"));
-        wait_for("the others to have left", || (pool.total().open == 6).then_some(()));
         let opened = pool.total().accepted;
         let end = pool.stop();
         of.iter().flatten().for_each(|(client, _)| expect_end(client));
@@ -641,9 +640,18 @@ fn a_second_shutdown_cuts_what_the_first_waits_for_everywhere() {
         of.iter().flatten().for_each(|(client, _)| send_frame(client, b"question"));
         wait_for("the questions", || (pool.total().frames_in == 2).then_some(()));
         pool.handle.shutdown();
-        let late = wait_for("the listeners to be closed", || TcpStream::connect(pool.address).err());
-        assert_eq!(late.kind(), ErrorKind::ConnectionRefused);
-        assert!(pool.total().open >= 2, "they are waited for");
+        for reactor in 0..2 {
+            let (tell, told) = mpsc::channel();
+            wait_for("the end to have begun", || {
+                let tell = tell.clone();
+                let ask = move |_: &mut Tester, cx: &mut Context<Tester>| {
+                    tell.send(cx.is_shutting_down()).unwrap();
+                };
+                pool.handle.of(reactor).unwrap().run(ask).unwrap();
+                told.recv_timeout(PATIENCE).unwrap().then_some(())
+            });
+        }
+        assert_eq!(pool.total().open, 2, "they are waited for");
         pool.handle.shutdown();
         let end = join(pool.running).unwrap();
         assert_eq!(end.report.cut, 2, "{balance:?}");

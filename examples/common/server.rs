@@ -128,11 +128,13 @@ fn serve_together<H>(
 where
     H: Handler<Codec: Send, Session: Send> + Send + 'static,
 {
-    let mut pool = ReactorPool::<H>::builder()
+    let mut builder = ReactorPool::<H>::builder()
         .reactors(options.reactors.into())
-        .each(Reactor::<H>::builder().limits(options.limits()))
-        .connections_max(options.max_connections as usize)
-        .build(handler)?;
+        .each(Reactor::<H>::builder().limits(options.limits()));
+    if let Some(max) = options.max_connections {
+        builder = builder.connections_max(max as usize);
+    }
+    let mut pool = builder.build(handler)?;
     let mut listening = Vec::new();
     for (socket, name) in passed_sockets()? {
         let adopted = pool.adopt_listener(socket, codec.clone());

@@ -16,9 +16,9 @@ pub(crate) const LEADER: usize = 0;
 pub(crate) struct Team<H: Handler> {
     members: Box<[Member<H>]>,
     pub(crate) last_stats: Arc<LastStats>,
-    /// Connections that were accepted and are open, in all. Counted only where they are limited.
+    /// Connections that were accepted and are open, in all.
     connections: AtomicUsize,
-    connections_max: Option<usize>,
+    connections_max: usize,
     /// How often a shutdown was asked for.
     asked: AtomicU32,
     /// The leader hands out clients, so that the others end after it: what it has handed out is served.
@@ -56,7 +56,7 @@ impl<H: Handler> fmt::Debug for Team<H> {
 }
 
 impl<H: Handler> Team<H> {
-    pub(crate) fn new(handles: Vec<Handle<H>>, connections_max: Option<usize>) -> Team<H> {
+    pub(crate) fn new(handles: Vec<Handle<H>>, connections_max: usize) -> Team<H> {
         let last = handles.iter().map(|_| Mutex::default()).collect();
         let member = |handle| Member { handle, load: AtomicUsize::new(0) };
         Team {
@@ -87,12 +87,10 @@ impl<H: Handler> Team<H> {
 
     /// A place for one more connection of `index`, if there may be one.
     pub(crate) fn reserve(&self, index: usize) -> bool {
-        if let Some(max) = self.connections_max {
-            // Counted first and judged after, so that two reactors cannot both take the last place.
-            if self.connections.fetch_add(1, Ordering::Relaxed) >= max {
-                self.connections.fetch_sub(1, Ordering::Relaxed);
-                return false;
-            }
+        // Counted first and judged after, so that two reactors cannot both take the last place.
+        if self.connections.fetch_add(1, Ordering::Relaxed) >= self.connections_max {
+            self.connections.fetch_sub(1, Ordering::Relaxed);
+            return false;
         }
         self.members[index].load.fetch_add(1, Ordering::Relaxed);
         true
@@ -100,9 +98,7 @@ impl<H: Handler> Team<H> {
 
     /// A place that was reserved is free again.
     pub(crate) fn leave(&self, index: usize) {
-        if self.connections_max.is_some() {
-            self.connections.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.connections.fetch_sub(1, Ordering::Relaxed);
         self.members[index].load.fetch_sub(1, Ordering::Relaxed);
     }
 

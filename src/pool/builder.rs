@@ -14,7 +14,7 @@ pub struct Builder {
     reactors: usize,
     each: reactor::Builder,
     pub(super) balance: Balance,
-    pub(super) connections_max: Option<usize>,
+    connections_max: Option<usize>,
     pub(super) thread_name: String,
 }
 
@@ -54,8 +54,8 @@ impl Builder {
     }
 
     /// So many accepted connections may be open in all reactors together; past it, new ones are closed at once, and counted
-    /// as refused. Defaults to none, because [`Limits::connections_max`](crate::Limits::connections_max) bounds each
-    /// reactor; with a bound for all, each accept and each end touches a counter that they share.
+    /// as refused. It is to the pool what [`Limits::connections_max`](crate::Limits::connections_max) is to each reactor, and
+    /// held against the process's descriptor limit as that is. Defaults to 100,000, or as many as the descriptors hold.
     #[must_use]
     pub fn connections_max(mut self, max: usize) -> Builder {
         self.connections_max = Some(max);
@@ -73,8 +73,8 @@ impl Builder {
     /// thread later.
     ///
     /// # Errors
-    /// There are to be none, the limits contradict each other, the thread's name has a NUL in it, or the system gives no
-    /// poller.
+    /// There are to be none, the limits contradict each other or are more than the process's descriptors can hold, the
+    /// thread's name has a NUL in it, or the system gives no poller.
     pub fn build<H>(self, mut handler: impl FnMut(usize) -> H) -> Result<ReactorPool<H>, Error>
     where
         H: Handler<Codec: Send, Session: Send> + Send + 'static,
@@ -88,6 +88,7 @@ impl Builder {
         let reactors = (0..self.reactors)
             .map(|index| self.each.clone().build(handler(index)))
             .collect::<Result<_, _>>()?;
-        Ok(ReactorPool::with_reactors(reactors, self))
+        let connections_max = self.each.connections_max_of_pool(self.connections_max, self.reactors)?;
+        Ok(ReactorPool::with_reactors(reactors, connections_max, self))
     }
 }

@@ -138,9 +138,13 @@ where
         Builder::default()
     }
 
-    fn with_reactors(mut reactors: Vec<Reactor<H>>, settings: Builder) -> ReactorPool<H> {
+    fn with_reactors(
+        mut reactors: Vec<Reactor<H>>,
+        connections_max: usize,
+        settings: Builder,
+    ) -> ReactorPool<H> {
         let handles = reactors.iter().map(Reactor::handle).collect();
-        let team = Arc::new(Team::new(handles, settings.connections_max));
+        let team = Arc::new(Team::new(handles, connections_max));
         for (index, reactor) in reactors.iter_mut().enumerate() {
             reactor.take_seat(Arc::clone(&team), index);
         }

@@ -14,16 +14,14 @@ use super::timers::Deadline;
 use crate::address::Address;
 use crate::connection::Halt;
 use crate::error::Error;
-use crate::handler::{Admission, Handler};
+use crate::handler::Handler;
 use crate::id::{ConnId, ListenerId};
-use crate::net::{AcceptVerdict, ListenOptions, Listener, Stream, accept_verdict, is_lack_of_descriptors};
+use crate::net::{AcceptVerdict, ListenOptions, Listener, accept_verdict, is_lack_of_descriptors};
 use crate::time::{TimerKey, deadline};
 
 /// The first pause of a listener when descriptors or memory have run out, and the longest.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-
-pub(super) const POOL_IS_FULL: &str = "the pool has as many connections as may be";
 
 /// A listener that was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,8 +160,8 @@ impl<H: Handler> Context<H> {
         self.listeners.get_mut(id.slot as usize).filter(|entry| entry.generation == id.generation)
     }
 
-    /// Its clients are for all reactors of the pool.
-    pub(super) fn hands_out(&mut self, id: ListenerId) {
+    /// From now on its clients are for all reactors of the pool.
+    pub(super) fn begin_hand_out(&mut self, id: ListenerId) {
         if let Some(entry) = self.listener_mut(id) {
             entry.hands_out = true;
         }
@@ -172,6 +170,16 @@ impl<H: Handler> Context<H> {
     /// The pool's listeners have one name in all reactors, even when one of them could not have it.
     pub(super) fn skip_listener_id(&mut self) {
         self.listener_generation = self.listener_generation.wrapping_add(1);
+    }
+
+    /// Whether its clients are for all reactors of the pool.
+    pub(super) fn hands_out(&mut self, id: ListenerId) -> bool {
+        self.listener_mut(id).is_some_and(|entry| entry.hands_out)
+    }
+
+    /// A codec for one more client. None when the listener is gone.
+    pub(super) fn codec_of_listener(&mut self, id: ListenerId) -> Option<H::Codec> {
+        self.listener_mut(id).map(|entry| entry.codec.clone())
     }
 
     /// Looks at a listener in the next turn, whether or not an event comes.
@@ -274,12 +282,6 @@ impl<H: Handler> Context<H> {
         self.is_over_memory().then_some("more is held than the memory limit")
     }
 
-    /// A client is turned away; its socket is closed by the drop of it.
-    pub(super) fn refuse(&mut self, peer: &Address, why: &str) {
-        self.stats.refused += 1;
-        debug!("refused {peer}: {why}");
-    }
-
     /// Counts an accepted connection in, or out again, where that is limited.
     pub(super) fn count_accepted(&mut self, conn: ConnId, comes: bool) {
         let Context { table, listeners, sources, limits, seat, .. } = self;
@@ -367,63 +369,6 @@ impl<H: Handler> Reactor<H> {
         }
         if cx.pause_listener(id, error) {
             self.call(Callback::Overload, None, |handler, cx| handler.on_overload(cx, id, error));
-        }
-    }
-
-    /// One client: admitted and opened, or turned away. What fails here costs this client alone.
-    fn take_in(&mut self, listener: ListenerId, stream: io::Result<Stream>, peer: Address) {
-        let hands_out = self.cx.listener_mut(listener).is_some_and(|entry| entry.hands_out);
-        // Of clients that are handed out, those judge who get them.
-        let full = if hands_out { None } else { self.cx.full_for(listener, &peer) };
-        if let Some(what) = full {
-            return self.cx.refuse(&peer, what);
-        }
-        let admission =
-            self.call(Callback::Accept, None, |handler, cx| handler.on_accept(cx, &peer, listener));
-        if admission != Some(Admission::Admit) {
-            self.cx.stats.refused += 1;
-            return;
-        }
-        let Some(entry) = self.cx.listener_mut(listener) else {
-            self.cx.stats.refused += 1;
-            return;
-        };
-        let codec = entry.codec.clone();
-        if hands_out {
-            self.hand_out(listener, stream, peer, codec);
-        } else if self.cx.take_place() {
-            self.settle(listener, stream, peer, codec);
-        } else {
-            self.cx.refuse(&peer, POOL_IS_FULL);
-        }
-    }
-
-    /// A client that was admitted becomes a connection.
-    pub(super) fn settle(
-        &mut self,
-        listener: ListenerId,
-        stream: io::Result<Stream>,
-        peer: Address,
-        codec: H::Codec,
-    ) -> Option<ConnId> {
-        let now = self.cx.tick;
-        let inserted = stream.and_then(|stream| {
-            let mut live = Live::new(stream, peer, codec, Phase::Opening, now);
-            live.listener = Some(listener);
-            self.cx.insert(live)
-        });
-        match inserted {
-            Ok(conn) => {
-                self.cx.count_accepted(conn, true);
-                self.open(conn);
-                Some(conn)
-            }
-            Err(error) => {
-                self.cx.free_place();
-                self.cx.stats.refused += 1;
-                debug!("a client was lost before it was open: {error}");
-                None
-            }
         }
     }
 

@@ -3,6 +3,7 @@
 //! It must not judge what a read or a write has answered (`net/io.rs` does), nor end a connection but by `close.rs`, nor
 //! write but by `flush.rs`.
 
+mod admit;
 mod adopt;
 mod broadcast;
 mod builder;
@@ -43,8 +44,8 @@ pub use envelope::Envelope;
 pub use listeners::Listening;
 pub use pace::{Callback, Stall};
 pub use panics::OnPanic;
-pub use rates::{Direction, RateGroup};
 pub(crate) use panics::text_of as panic_text;
+pub use rates::{Direction, RateGroup};
 pub use send::{DropReason, Sent};
 pub use serve::{Served, serve};
 pub use shutdown::ShutdownReport;

@@ -5,7 +5,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::listeners::POOL_IS_FULL;
 use super::{Context, Flow, Listening, Reactor, To};
 use crate::address::Address;
 use crate::error::Error;
@@ -13,6 +12,8 @@ use crate::handle::{Command, Job, LEADER, PoolHandle, Team};
 use crate::handler::{Handler, Owned};
 use crate::id::{ConnId, ListenerId, PoolConnId};
 use crate::net::{Listener, Stream};
+
+pub(super) const POOL_IS_FULL: &str = "the pool has as many connections as may be";
 
 /// How long until what a full queue has not taken is tried again.
 const RETRY: Duration = Duration::from_millis(1);
@@ -184,7 +185,7 @@ impl<H: Handler> Reactor<H> {
     ) -> Result<Listening, Error> {
         let added = self.cx.add_listener(listener, address, codec, connections_max);
         match &added {
-            Ok(listening) if hands_out => self.cx.hands_out(listening.id),
+            Ok(listening) if hands_out => self.cx.begin_hand_out(listening.id),
             Ok(_) => {}
             Err(_) => self.cx.skip_listener_id(),
         }
