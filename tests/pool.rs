@@ -17,7 +17,7 @@ use mainspring::codec::LengthPrefixed;
 use mainspring::pool::{
     Balance, Builder, PoolConnId, PoolEnd, PoolError, PoolHandle, PoolTo, ReactorPool, RunningPool,
 };
-use mainspring::{ConnId, Context, Error, HandleError, Limits, Reactor, Stats, To};
+use mainspring::{ConnId, Context, Error, HandleError, Limits, ListenOptions, Reactor, Stats, To};
 
 fn codec() -> LengthPrefixed {
     LengthPrefixed::default()
@@ -352,6 +352,11 @@ fn a_pool_of_one_is_a_reactor() {
             let reached = cx.broadcast_elsewhere(To::All, &Bytes::from_static(b"nobody"));
             cx.send(from, &[reached as u8]);
         });
+        // Nor does it let anyone join, as those must that share a port.
+        let mut options = ListenOptions::default();
+        options.reuse_port = cfg!(unix);
+        let mut other = Reactor::new(Tester::new(echo).0).unwrap();
+        expect_in_use(other.listen_with(pool.address, codec(), &options).unwrap_err());
         let client = pool.connect();
         send_frame(&client, b"how many?");
         expect_frame(&client, &[0]);

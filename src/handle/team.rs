@@ -16,8 +16,7 @@ pub(crate) const LEADER: usize = 0;
 pub(crate) struct Team<H: Handler> {
     members: Box<[Member<H>]>,
     pub(crate) last_stats: Arc<LastStats>,
-    /// Connections that were accepted and are open, in all.
-    connections: AtomicUsize,
+    counts: Counts,
     connections_max: usize,
     /// How often a shutdown was asked for.
     asked: AtomicU32,
@@ -25,6 +24,14 @@ pub(crate) struct Team<H: Handler> {
     led: AtomicBool,
     /// How far the leader has come.
     level: AtomicU32,
+}
+
+/// What changes with each client, apart from what is looked at in each turn.
+#[repr(align(128))]
+#[derive(Default)]
+struct Counts {
+    /// Connections that were accepted and are open, in all.
+    connections: AtomicUsize,
     /// Where the search for the least loaded begins, so that equals take turns.
     next: AtomicUsize,
 }
@@ -62,12 +69,11 @@ impl<H: Handler> Team<H> {
         Team {
             members: handles.into_iter().map(member).collect(),
             last_stats: Arc::new(LastStats(last)),
-            connections: AtomicUsize::new(0),
+            counts: Counts::default(),
             connections_max,
             asked: AtomicU32::new(0),
             led: AtomicBool::new(false),
             level: AtomicU32::new(0),
-            next: AtomicUsize::new(0),
         }
     }
 
@@ -88,8 +94,8 @@ impl<H: Handler> Team<H> {
     /// A place for one more connection of `index`, if there may be one.
     pub(crate) fn reserve(&self, index: usize) -> bool {
         // Counted first and judged after, so that two reactors cannot both take the last place.
-        if self.connections.fetch_add(1, Ordering::Relaxed) >= self.connections_max {
-            self.connections.fetch_sub(1, Ordering::Relaxed);
+        if self.counts.connections.fetch_add(1, Ordering::Relaxed) >= self.connections_max {
+            self.counts.connections.fetch_sub(1, Ordering::Relaxed);
             return false;
         }
         self.members[index].load.fetch_add(1, Ordering::Relaxed);
@@ -98,7 +104,7 @@ impl<H: Handler> Team<H> {
 
     /// A place that was reserved is free again.
     pub(crate) fn leave(&self, index: usize) {
-        self.connections.fetch_sub(1, Ordering::Relaxed);
+        self.counts.connections.fetch_sub(1, Ordering::Relaxed);
         self.members[index].load.fetch_sub(1, Ordering::Relaxed);
     }
 
@@ -110,7 +116,7 @@ impl<H: Handler> Team<H> {
 
     /// Who has the fewest connections.
     pub(crate) fn least_loaded(&self) -> usize {
-        let from = self.next.fetch_add(1, Ordering::Relaxed);
+        let from = self.counts.next.fetch_add(1, Ordering::Relaxed);
         let order = (0..self.len()).map(|step| from.wrapping_add(step) % self.len());
         order.min_by_key(|index| self.members[*index].load.load(Ordering::Relaxed)).unwrap_or(LEADER)
     }

@@ -65,6 +65,9 @@ impl Listener {
         options: &ListenOptions,
         count: usize,
     ) -> io::Result<Vec<Listener>> {
+        if count == 1 {
+            return Ok(vec![Listener::bind(address, options)?]);
+        }
         let shared = ListenOptions { reuse_port: true, ..*options };
         if options.reuse_port {
             // Others are to share it too.
