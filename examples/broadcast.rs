@@ -10,6 +10,7 @@ mod common;
 use std::marker::PhantomData;
 use std::process::ExitCode;
 
+use bytes::Bytes;
 use clap::Parser;
 use common::framing::with_codec;
 use common::server::{self, ServerOptions};
@@ -41,6 +42,10 @@ impl<C: ByteCodec> Handler for Broadcast<C> {
     fn on_message(&mut self, cx: &mut Context<Self>, from: ConnId, message: &[u8]) {
         let to = if self.others { To::AllBut(from) } else { To::All };
         cx.broadcast(to, message);
+        // With `--reactors` the room has members in other loops too, to whom a copy goes.
+        if cx.reactors() > 1 {
+            cx.broadcast_elsewhere(to, &Bytes::copy_from_slice(message));
+        }
     }
 
     fn on_timer(&mut self, cx: &mut Context<Self>, timer: Timer) {
@@ -52,6 +57,6 @@ fn main() -> ExitCode {
     let options = Options::parse();
     let others = options.others;
     with_codec!(options.server.framing, |codec| {
-        server::run(&options.server, codec, Broadcast { others, codec: PhantomData })
+        server::run(&options.server, codec, |_| Broadcast { others, codec: PhantomData })
     })
 }

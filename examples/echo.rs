@@ -46,6 +46,6 @@ impl<C: ByteCodec> Handler for Echo<C> {
 fn main() -> ExitCode {
     let options = Options::parse();
     with_codec!(options.server.framing, |codec| {
-        server::run(&options.server, codec, Echo { codec: PhantomData })
+        server::run(&options.server, codec, |_| Echo { codec: PhantomData })
     })
 }

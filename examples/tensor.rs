@@ -63,7 +63,7 @@ fn main() -> ExitCode {
         env::args_os().map(|text| text.into_string().map_or_else(|os| os, |t| floats::shield(t).into()));
     match Options::parse_from(arguments) {
         Options::Serve(options) => with_codec!(options.framing, |codec| {
-            server::run(&options, Floats(codec), Serve { codec: PhantomData })
+            server::run(&options, Floats(codec), |_| Serve { codec: PhantomData })
         }),
         Options::Send(options) => {
             start_log();

@@ -84,11 +84,16 @@ impl Work {
     }
 }
 
+fn serve<C: ByteCodec + Send + 'static>(options: &Options, codec: C) -> ExitCode {
+    let work = Work { time: options.work, vary: options.vary };
+    // However many reactors there are, they share one set of threads.
+    match Pool::<Workers<C>>::new(options.workers.into()) {
+        Ok(pool) => server::run(&options.server, codec, |_| Workers { pool: pool.share(), work }),
+        Err(error) => failure(error),
+    }
+}
+
 fn main() -> ExitCode {
     let options = Options::parse();
-    let work = Work { time: options.work, vary: options.vary };
-    with_codec!(options.server.framing, |codec| match Pool::new(options.workers.into()) {
-        Ok(pool) => server::run(&options.server, codec, Workers { pool, work }),
-        Err(error) => failure(error),
-    })
+    with_codec!(options.server.framing, |codec| serve(&options, codec))
 }

@@ -12,6 +12,15 @@ pub struct ConnId {
     pub(crate) generation: u32,
 }
 
+/// Names one connection of one reactor of a [pool](crate::pool).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PoolConnId {
+    /// The reactor, by index.
+    pub reactor: usize,
+    /// What the connection is called there.
+    pub conn: ConnId,
+}
+
 /// Names one listener of one reactor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ListenerId {
@@ -27,6 +36,13 @@ impl fmt::Display for ConnId {
     /// `slot.generation`, as the log names it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.slot, self.generation)
+    }
+}
+
+impl fmt::Display for PoolConnId {
+    /// `reactor/slot.generation`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.reactor, self.conn)
     }
 }
 

@@ -127,7 +127,7 @@
 //! # Other threads
 //!
 //! The reactor, its handler and its context stay on one thread. A [`Handle`] is for all others: it sends, broadcasts, runs a
-//! closure on the reactor's thread, and shuts down. Its queue is bounded, and a full one gives the message back. A handler
+//! closure on the reactor's thread, brings it sockets, and shuts down. Its queue is bounded, and a full one gives the message back. A handler
 //! that leaves an answer to another thread says so with [`owe`](Context::owe), so that a peer that has ended its input
 //! still gets it:
 //!
@@ -181,6 +181,12 @@
 //!     }
 //! }
 //! ```
+//!
+//! # Many cores
+//!
+//! A [`pool::ReactorPool`] runs a reactor on each of many threads, with a handler and a table of connections each, on one port.
+//! Nothing in it is locked for a message. [`Context::broadcast_elsewhere`] and [`send_across`](Context::send_across) reach the
+//! connections of the other reactors.
 //!
 //! # Without a reactor
 //!
@@ -277,6 +283,7 @@ mod handle;
 mod net;
 
 pub mod client;
+pub mod pool;
 pub mod workers;
 
 mod address;

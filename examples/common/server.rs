@@ -1,11 +1,15 @@
 //! A server's life: its options, its first lines, its signals, its last line.
 
+use std::error::Error;
+use std::net::TcpListener;
 use std::process::{self, ExitCode};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
-use mainspring::{Context, Error, Handler, Limits, Listening, Reactor, Stats, Timer};
+use listenfd::ListenFd;
+use mainspring::pool::ReactorPool;
+use mainspring::{Context, Handler, Limits, Listening, Reactor, ShutdownReport, Stats, Timer};
 use serde_json::{Map, Value, json};
 
 use super::framing::FramingOptions;
@@ -14,8 +18,9 @@ use super::{failure, say, start_log, values};
 /// The options that every server has.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ServerOptions {
-    /// Where to listen: HOST:PORT or [V6]:PORT. May be given more than once
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7000", value_parser = values::address)]
+    /// Where to listen: HOST:PORT or [V6]:PORT. May be given more than once [default: 127.0.0.1:7000, or the sockets that
+    /// LISTEN_FDS passes]
+    #[arg(long, value_name = "ADDR", value_parser = values::address)]
     listen: Vec<String>,
     #[command(flatten)]
     pub(crate) framing: FramingOptions,
@@ -28,9 +33,12 @@ pub(crate) struct ServerOptions {
     /// More than so many bytes queued by others for one peer close it as a slow consumer
     #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = values::size)]
     write_limit: u64,
-    /// All bytes buffered, both ways; past it, reading pauses, and when nothing moves the largest holders go
+    /// All bytes buffered by one event loop, both ways; past it, reading pauses, and when nothing moves the largest holders go
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = values::size)]
     memory_limit: u64,
+    /// Event loops, with a thread each, that share the port
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    reactors: u16,
     /// At the end, what is queued is handed over for at most so long
     #[arg(long, value_name = "DUR", default_value = "5s", value_parser = values::duration)]
     drain: Duration,
@@ -40,6 +48,13 @@ pub(crate) struct ServerOptions {
 }
 
 impl ServerOptions {
+    fn addresses(&self, or_default: bool) -> Vec<&str> {
+        match &self.listen[..] {
+            [] if or_default => vec!["127.0.0.1:7000"],
+            given => given.iter().map(String::as_str).collect(),
+        }
+    }
+
     fn limits(&self) -> Limits {
         let mut limits = Limits::default();
         limits.connections_max = self.max_connections.map(|max| max as usize);
@@ -51,55 +66,133 @@ impl ServerOptions {
     }
 }
 
-/// Serves with `handler` until a signal, and answers the exit status.
+/// Serves until a signal, and answers the exit status. `handler` makes the handler of each reactor, by index.
 ///
 /// 1. All listeners are bound, then signals are caught, then each listener has its line on standard output.
-/// 2. The first SIGINT or SIGTERM shuts the reactor down in order, the second one ends the process with status 130.
+/// 2. The first SIGINT or SIGTERM shuts all reactors down in order, the second one ends the process with status 130.
 /// 3. A `stats` line is the last one.
-pub(crate) fn run<H>(options: &ServerOptions, codec: H::Codec, handler: H) -> ExitCode
+///
+/// Sockets of a service manager come first, see [`passed_sockets`].
+pub(crate) fn run<H>(options: &ServerOptions, codec: H::Codec, handler: impl FnMut(usize) -> H) -> ExitCode
 where
-    H: Handler + 'static,
+    H: Handler<Codec: Send, Session: Send> + Send + 'static,
 {
     start_log();
-    serve(options, codec, handler).unwrap_or_else(failure)
+    let served = match options.reactors {
+        1 => serve_alone(options, codec, handler),
+        _ => serve_together(options, codec, handler),
+    };
+    match served {
+        Ok(stats) => {
+            say_stats(&stats);
+            ExitCode::SUCCESS
+        }
+        Err(error) => failure(error),
+    }
 }
 
-fn serve<H>(options: &ServerOptions, codec: H::Codec, handler: H) -> Result<ExitCode, Error>
+/// One reactor, on this thread.
+fn serve_alone<H>(
+    options: &ServerOptions,
+    codec: H::Codec,
+    mut handler: impl FnMut(usize) -> H,
+) -> Result<Stats, Box<dyn Error>>
 where
     H: Handler + 'static,
 {
-    let mut reactor = Reactor::<H>::builder().limits(options.limits()).build(handler)?;
-    let listening: Vec<Listening> = options
-        .listen
-        .iter()
-        .map(|address| reactor.listen(address, codec.clone()))
-        .collect::<Result<_, _>>()?;
+    let mut reactor = Reactor::<H>::builder().limits(options.limits()).build(handler(0))?;
+    let mut listening = Vec::new();
+    for (socket, name) in passed_sockets()? {
+        let adopted = reactor.adopt_listener(socket, codec.clone());
+        listening.push(adopted.map_err(|error| format!("{name}: {error}"))?);
+    }
+    for address in options.addresses(listening.is_empty()) {
+        listening.push(reactor.listen(address, codec.clone())?);
+    }
     if let Some(period) = options.stats_every {
         reactor.context().every(period, STATS);
     }
-
     let handle = reactor.handle();
+    begin(listening, move || handle.shutdown())?;
+    reactor.run()?;
+    warn_of_cuts(&reactor.shutdown_report());
+    Ok(reactor.stats())
+}
+
+/// Many, on a thread each.
+fn serve_together<H>(
+    options: &ServerOptions,
+    codec: H::Codec,
+    handler: impl FnMut(usize) -> H,
+) -> Result<Stats, Box<dyn Error>>
+where
+    H: Handler<Codec: Send, Session: Send> + Send + 'static,
+{
+    let mut builder = ReactorPool::<H>::builder()
+        .reactors(options.reactors.into())
+        .each(Reactor::<H>::builder().limits(options.limits()));
+    if let Some(max) = options.max_connections {
+        builder = builder.connections_max(max as usize);
+    }
+    let mut pool = builder.build(handler)?;
+    let mut listening = Vec::new();
+    for (socket, name) in passed_sockets()? {
+        let adopted = pool.adopt_listener(socket, codec.clone());
+        listening.push(adopted.map_err(|error| format!("{name}: {error}"))?);
+    }
+    for address in options.addresses(listening.is_empty()) {
+        listening.push(pool.listen(address, codec.clone())?);
+    }
+    let handle = pool.handle();
+    if let (Some(period), Some(first)) = (options.stats_every, handle.of(0)) {
+        let set = move |_: &mut H, cx: &mut Context<H>| {
+            cx.every(period, STATS);
+        };
+        first.run(set).map_err(|error| error.to_string())?;
+    }
+    begin(listening, move || handle.shutdown())?;
+    let end = pool.run()?;
+    warn_of_cuts(&end.report);
+    Ok(end.total())
+}
+
+/// Listening sockets that a service manager has opened before the start, with what they are called: systemd's socket
+/// activation (`sd_listen_fds(3)`), or `systemfd` while one develops. They take the place of the default address;
+/// those of `--listen` are served beside them.
+fn passed_sockets() -> Result<Vec<(TcpListener, String)>, Box<dyn Error>> {
+    let mut passed = ListenFd::from_env();
+    let mut sockets = Vec::new();
+    for index in 0..passed.len() {
+        let name = format!("socket {index} of LISTEN_FDS");
+        match passed.take_tcp_listener(index) {
+            Ok(Some(socket)) => sockets.push((socket, name)),
+            Ok(None) => {}
+            Err(error) => return Err(format!("{name}: {error}").into()),
+        }
+    }
+    Ok(sockets)
+}
+
+/// Signals count from the first line on.
+fn begin(listening: Vec<Listening>, shut_down: impl Fn() + Send + 'static) -> Result<(), Box<dyn Error>> {
     let stopping = AtomicBool::new(false);
-    let caught = ctrlc::set_handler(move || {
+    ctrlc::set_handler(move || {
         if stopping.swap(true, Ordering::Relaxed) {
             process::exit(130);
         }
-        handle.shutdown();
-    });
-    if let Err(error) = caught {
-        return Ok(failure(format_args!("cannot catch signals: {error}")));
-    }
+        shut_down();
+    })
+    .map_err(|error| format!("cannot catch signals: {error}"))?;
     for listener in listening {
         say(format_args!("listening on {listener}"));
     }
+    Ok(())
+}
 
-    reactor.run()?;
-    let report = reactor.shutdown_report();
+fn warn_of_cuts(report: &ShutdownReport) {
     if report.cut > 0 {
         log::warn!("{} connections were cut, with {} bytes not sent", report.cut, report.bytes_lost);
     }
-    say_stats(&reactor.stats());
-    Ok(ExitCode::SUCCESS)
 }
 
 /// The key of the timer that `--stats-every` sets; a handler's own timers have other keys.
@@ -107,8 +200,17 @@ const STATS: u64 = u64::MAX;
 
 /// Does what the server's own timer is for. A handler passes its timers on to this.
 pub(crate) fn on_timer<H: Handler>(cx: &Context<H>, timer: Timer) {
-    if timer.key == STATS {
-        say_stats(&cx.stats());
+    if timer.key != STATS {
+        return;
+    }
+    match cx.pool() {
+        // All answer, and the last one says the sum.
+        Some(pool) => pool.gather_stats(|each| {
+            let mut total = Stats::default();
+            each.iter().for_each(|stats| total.add(stats));
+            say_stats(&total);
+        }),
+        None => say_stats(&cx.stats()),
     }
 }
 

@@ -9,20 +9,26 @@
 mod loom_tests;
 #[cfg(all(test, any(loom, shuttle)))]
 pub(crate) mod model;
+mod pool;
 pub(crate) mod queue;
 pub(crate) mod sync;
+mod team;
 
+use std::collections::VecDeque;
 use std::fmt;
+use std::net::TcpStream;
 use std::sync::Arc;
 
 use crate::handler::{Handler, Owned, owned_len};
 use crate::id::ConnId;
 use crate::net::Waker;
 use crate::reactor::{Context, To};
+pub use pool::{PoolHandle, PoolTo};
 use queue::{Wake, Weigh, WhenFull};
+pub(crate) use team::{LEADER, LastStats, Team};
 
 /// What runs on the reactor's thread for another one.
-type Job<H> = Box<dyn FnOnce(&mut H, &mut Context<H>) + Send>;
+pub(crate) type Job<H> = Box<dyn FnOnce(&mut H, &mut Context<H>) + Send>;
 
 /// A command of another thread.
 pub(crate) enum Command<H: Handler> {
@@ -193,6 +199,45 @@ impl<H: Handler> Handle<H> {
         self.queue.push(Command::Close(conn), WhenFull::GiveBack).map_err(|error| error.map(drop))
     }
 
+    /// Gives the reactor a connected socket that was made elsewhere, see [`Context::adopt`]. Waits while the queue is full.
+    ///
+    /// A socket that cannot be taken in by then, because it is not connected or the reactor shuts down, is closed, and
+    /// counted in [`Stats::refused`](crate::Stats::refused).
+    ///
+    /// # Errors
+    /// The reactor is gone, or this is its own thread and the queue is full. The socket comes back.
+    pub fn adopt(&self, stream: TcpStream, codec: H::Codec) -> Result<(), HandleError<TcpStream>>
+    where
+        H::Codec: Send + 'static,
+    {
+        self.push_adopt(stream, codec, WhenFull::Wait)
+    }
+
+    /// As [`adopt`](Handle::adopt), and never waits.
+    ///
+    /// # Errors
+    /// The queue is full, or the reactor is gone. The socket comes back.
+    pub fn try_adopt(&self, stream: TcpStream, codec: H::Codec) -> Result<(), HandleError<TcpStream>>
+    where
+        H::Codec: Send + 'static,
+    {
+        self.push_adopt(stream, codec, WhenFull::GiveBack)
+    }
+
+    fn push_adopt(
+        &self,
+        stream: TcpStream,
+        codec: H::Codec,
+        when_full: WhenFull,
+    ) -> Result<(), HandleError<TcpStream>>
+    where
+        H::Codec: Send + 'static,
+    {
+        self.queue.push_made(stream, when_full, |stream| {
+            Command::Run(Box::new(|_, cx| cx.adopt_for_another(stream, codec)))
+        })
+    }
+
     /// Runs `f` on the reactor's thread. Waits while the queue is full. A reactor that ends before drops it.
     ///
     /// # Errors
@@ -235,6 +280,28 @@ impl<H: Handler> Handle<H> {
     /// Whether the reactor is gone.
     pub fn is_gone(&self) -> bool {
         self.queue.is_closed()
+    }
+
+    // ---- for the pool ----------------------------------------------------------------------------------------------
+
+    /// Makes a command of `it` and queues that. It comes back when the queue is full or the reactor gone.
+    pub(crate) fn try_push_made<T>(&self, it: T, make: impl FnOnce(T) -> Command<H>) -> Result<(), T> {
+        self.queue.push_made(it, WhenFull::GiveBack, make).map_err(HandleError::into_inner)
+    }
+
+    /// Hands over as many commands as there is room for. Those for a reactor that is gone are dropped.
+    pub(crate) fn push_all(&self, commands: &mut VecDeque<Command<H>>) {
+        self.queue.push_all(commands);
+    }
+
+    /// Makes the reactor take a turn.
+    pub(crate) fn nudge(&self) {
+        self.queue.wake();
+    }
+
+    /// Whether this thread is the reactor's.
+    pub(crate) fn is_owner(&self) -> bool {
+        self.queue.is_owner()
     }
 }
 

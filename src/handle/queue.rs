@@ -53,8 +53,9 @@ pub(crate) struct Queue<T, W> {
 struct State<T> {
     commands: VecDeque<T>,
     closed: bool,
-    /// The thread that takes the turns. Until the first one, that which has made the reactor: it may be about to.
-    owner: ThreadId,
+    /// The thread that takes the turns. Until the first one, that which has made the reactor: it may be about to. Nobody when
+    /// it is known that another one will.
+    owner: Option<ThreadId>,
     waiting: usize,
 }
 
@@ -67,7 +68,7 @@ impl<T, W> fmt::Debug for Queue<T, W> {
 impl<T: Weigh, W: Wake> Queue<T, W> {
     /// A queue that takes no further command when `max` wait, or such that hold `bytes_max` bytes.
     pub(crate) fn new(waker: W, max: usize, bytes_max: usize) -> Queue<T, W> {
-        let owner = thread::current().id();
+        let owner = Some(thread::current().id());
         let state = State { commands: VecDeque::new(), closed: false, owner, waiting: 0 };
         Queue {
             state: Mutex::new(state),
@@ -89,20 +90,29 @@ impl<T: Weigh, W: Wake> Queue<T, W> {
     // ---- other threads ---------------------------------------------------------------------------------------------
 
     pub(crate) fn push(&self, command: T, when_full: WhenFull) -> Result<(), HandleError<T>> {
+        self.push_made(command, when_full, |command| command)
+    }
+
+    /// Makes a command of `it` once there is room, so that it can be given back when there is none.
+    pub(crate) fn push_made<U>(
+        &self,
+        it: U,
+        when_full: WhenFull,
+        make: impl FnOnce(U) -> T,
+    ) -> Result<(), HandleError<U>> {
         let mut state = self.state();
         loop {
             if state.closed {
-                return Err(HandleError::Gone(command));
+                return Err(HandleError::Gone(it));
             }
-            // What waits is judged, not the new one: a message of any size passes an empty queue.
-            if state.commands.len() < self.max && self.held() < self.bytes_max {
+            if self.has_room(&state) {
                 break;
             }
             match when_full {
                 WhenFull::Exceed => break,
-                WhenFull::GiveBack => return Err(HandleError::Full(command)),
-                WhenFull::Wait if state.owner == thread::current().id() => {
-                    return Err(HandleError::WouldDeadlock(command));
+                WhenFull::GiveBack => return Err(HandleError::Full(it)),
+                WhenFull::Wait if state.owner == Some(thread::current().id()) => {
+                    return Err(HandleError::WouldDeadlock(it));
                 }
                 WhenFull::Wait => {}
             }
@@ -110,11 +120,46 @@ impl<T: Weigh, W: Wake> Queue<T, W> {
             state = wait(&self.room, state);
             state.waiting -= 1;
         }
-        self.held.fetch_add(command.bytes(), Ordering::Relaxed);
-        state.commands.push_back(command);
+        self.put(&mut state, make(it));
         drop(state);
         self.wake();
         Ok(())
+    }
+
+    /// Moves as many commands in as there is room for, at the cost of one, and drops them when the reactor is gone.
+    pub(crate) fn push_all(&self, commands: &mut VecDeque<T>) {
+        let mut state = self.state();
+        if state.closed {
+            drop(state);
+            // A command may own a handle: dropped without the lock.
+            commands.clear();
+            return;
+        }
+        let before = state.commands.len();
+        while self.has_room(&state) {
+            let Some(command) = commands.pop_front() else { break };
+            self.put(&mut state, command);
+        }
+        let moved = state.commands.len() > before;
+        drop(state);
+        if moved {
+            self.wake();
+        }
+    }
+
+    /// What waits is judged, not the new one: a message of any size passes an empty queue.
+    fn has_room(&self, state: &State<T>) -> bool {
+        state.commands.len() < self.max && self.held() < self.bytes_max
+    }
+
+    fn put(&self, state: &mut State<T>, command: T) {
+        self.held.fetch_add(command.bytes(), Ordering::Relaxed);
+        state.commands.push_back(command);
+    }
+
+    /// Whether this thread takes the turns.
+    pub(crate) fn is_owner(&self) -> bool {
+        self.state().owner == Some(thread::current().id())
     }
 
     pub(crate) fn shut_down(&self) {
@@ -132,7 +177,8 @@ impl<T: Weigh, W: Wake> Queue<T, W> {
         self.held.load(Ordering::Relaxed)
     }
 
-    fn wake(&self) {
+    /// Makes the loop take a turn.
+    pub(crate) fn wake(&self) {
         if !self.flag.swap(true, Ordering::AcqRel) {
             self.wakeups.fetch_add(1, Ordering::Relaxed);
             self.waker.wake();
@@ -143,7 +189,12 @@ impl<T: Weigh, W: Wake> Queue<T, W> {
 
     /// This thread takes the turns from now on.
     pub(crate) fn owned_by_this_thread(&self) {
-        self.state().owner = thread::current().id();
+        self.state().owner = Some(thread::current().id());
+    }
+
+    /// A thread to come takes the turns.
+    pub(crate) fn owned_by_nobody(&self) {
+        self.state().owner = None;
     }
 
     /// Whether there may be something to look at.

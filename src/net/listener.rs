@@ -16,13 +16,26 @@ pub(crate) enum Listener {
         socket: mio::net::TcpListener,
         options: SocketOptions,
     },
+    /// One whose clients another reactor accepts and hands out.
+    Elsewhere(Address),
     #[cfg(test)]
     Mem(super::mem::MemListener),
 }
 
+/// Whether connections to sockets that share a port are dealt out among them by the kernel. Elsewhere the last one to bind
+/// gets them all, if they can be shared in the first place.
+pub(crate) const KERNEL_BALANCES: bool =
+    cfg!(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "dragonfly"));
+
 impl Listener {
     /// Binds and listens at once. Connections wait in the kernel until they are accepted.
     pub(crate) fn bind(address: &Address, options: &ListenOptions) -> io::Result<Listener> {
+        let socket = Listener::bind_only(address, options)?;
+        socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+        Ok(Listener::of(socket.into(), options.socket))
+    }
+
+    fn bind_only(address: &Address, options: &ListenOptions) -> io::Result<Socket> {
         let Address::Ip(address) = address;
         let ipv6 = address.is_ipv6();
         let socket = Socket::new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP))?;
@@ -42,14 +55,92 @@ impl Listener {
         }
         socket.set_nonblocking(true)?;
         socket.bind(&(*address).into())?;
-        socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
-        let socket = mio::net::TcpListener::from_std(socket.into());
-        Ok(Listener::Tcp { socket, options: options.socket })
+        Ok(socket)
+    }
+
+    /// Binds `count` sockets to one address, that share it with each other and with nobody else who holds it already: then
+    /// it is in use.
+    pub(crate) fn bind_many(
+        address: &Address,
+        options: &ListenOptions,
+        count: usize,
+    ) -> io::Result<Vec<Listener>> {
+        if count == 1 {
+            return Ok(vec![Listener::bind(address, options)?]);
+        }
+        let shared = ListenOptions { reuse_port: true, ..*options };
+        if options.reuse_port {
+            // Others are to share it too.
+            return Listener::bind_to_one_port(Listener::bind(address, options)?, &shared, count);
+        }
+        if cfg!(any(target_os = "linux", target_os = "android")) {
+            // The first has it alone, for certain, and lets the others in when it listens already. The documentation wants
+            // the option before `bind`; the kernel looks at it when the others bind.
+            let first = Listener::bind(address, options)?;
+            first.share_port()?;
+            let port = first.local_address()?;
+            match Listener::bind_to_one_port(first, &shared, count) {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                    return Listener::bind_probed(&port, options, &shared, count);
+                }
+                bound => return bound,
+            }
+        }
+        Listener::bind_probed(address, options, &shared, count)
+    }
+
+    /// Finds out by a socket that does not listen whether the address is free. Someone else may come between it and those
+    /// that follow: then both have the port.
+    fn bind_probed(
+        address: &Address,
+        options: &ListenOptions,
+        shared: &ListenOptions,
+        count: usize,
+    ) -> io::Result<Vec<Listener>> {
+        let probe = Listener::bind_only(address, options)?;
+        let port = probe.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidInput)?;
+        drop(probe);
+        Listener::bind_to_one_port(Listener::bind(&Address::Ip(port), shared)?, shared, count)
+    }
+
+    /// The first, and more on its port.
+    fn bind_to_one_port(first: Listener, shared: &ListenOptions, count: usize) -> io::Result<Vec<Listener>> {
+        let port = first.local_address()?;
+        let more = (1..count).map(|_| Listener::bind(&port, shared));
+        std::iter::once(Ok(first)).chain(more).collect()
+    }
+
+    fn share_port(&self) -> io::Result<()> {
+        match self {
+            Listener::Tcp { socket, .. } => set_reuse_port(&SockRef::from(socket)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes in a socket made elsewhere, which has to listen already.
+    pub(crate) fn adopt(listener: std::net::TcpListener, options: &SocketOptions) -> io::Result<Listener> {
+        let socket = SockRef::from(&listener);
+        let not = |what| io::Error::new(io::ErrorKind::InvalidInput, what);
+        let local = socket.local_addr()?.as_socket().ok_or_else(|| not("it is not a TCP socket"))?;
+        if socket.r#type()? != Type::STREAM {
+            return Err(not("it is not a TCP socket"));
+        }
+        if !is_listener(&socket)? {
+            return Err(not("it does not listen"));
+        }
+        options.apply(&socket, local.is_ipv6(), false)?;
+        listener.set_nonblocking(true)?;
+        Ok(Listener::of(listener, *options))
+    }
+
+    fn of(socket: std::net::TcpListener, options: SocketOptions) -> Listener {
+        Listener::Tcp { socket: mio::net::TcpListener::from_std(socket), options }
     }
 
     pub(crate) fn local_address(&self) -> io::Result<Address> {
         match self {
             Listener::Tcp { socket, .. } => Ok(Address::Ip(socket.local_addr()?)),
+            Listener::Elsewhere(address) => Ok(address.clone()),
             #[cfg(test)]
             Listener::Mem(listener) => Ok(listener.address()),
         }
@@ -63,6 +154,7 @@ impl Listener {
                 let prepared = options.apply_to_accepted(&SockRef::from(&stream), peer.is_ipv6());
                 Ok((prepared.map(|()| Stream::Tcp(stream)), Address::Ip(unmapped(peer))))
             }
+            Listener::Elsewhere(_) => Err(io::ErrorKind::WouldBlock.into()),
             #[cfg(test)]
             Listener::Mem(listener) => listener.accept(),
         }
@@ -71,10 +163,34 @@ impl Listener {
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         match self {
             Listener::Tcp { socket, .. } => registry.register(socket, token, Interest::READABLE),
+            Listener::Elsewhere(_) => Ok(()),
             #[cfg(test)]
             Listener::Mem(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
+}
+
+/// Whether the socket listens. Where the system cannot be asked, the first `accept` tells.
+#[cfg(any(
+    target_os = "linux",
+    target_os = "android",
+    target_os = "freebsd",
+    target_os = "fuchsia",
+    target_os = "aix"
+))]
+fn is_listener(socket: &SockRef<'_>) -> io::Result<bool> {
+    socket.is_listener()
+}
+
+#[cfg(not(any(
+    target_os = "linux",
+    target_os = "android",
+    target_os = "freebsd",
+    target_os = "fuchsia",
+    target_os = "aix"
+)))]
+fn is_listener(_: &SockRef<'_>) -> io::Result<bool> {
+    Ok(true)
 }
 
 /// A dual-stack listener sees IPv4 clients as `::ffff:a.b.c.d`; handlers and limits want the address itself.
@@ -82,7 +198,13 @@ fn unmapped(peer: SocketAddr) -> SocketAddr {
     SocketAddr::new(peer.ip().to_canonical(), peer.port())
 }
 
-#[cfg(all(unix, not(any(target_os = "solaris", target_os = "illumos"))))]
+/// FreeBSD has two such options, and only this one shares connections out.
+#[cfg(target_os = "freebsd")]
+fn set_reuse_port(socket: &Socket) -> io::Result<()> {
+    socket.set_reuse_port_lb(true)
+}
+
+#[cfg(all(unix, not(any(target_os = "freebsd", target_os = "solaris", target_os = "illumos"))))]
 fn set_reuse_port(socket: &Socket) -> io::Result<()> {
     socket.set_reuse_port(true)
 }
@@ -90,4 +212,45 @@ fn set_reuse_port(socket: &Socket) -> io::Result<()> {
 #[cfg(not(all(unix, not(any(target_os = "solaris", target_os = "illumos")))))]
 fn set_reuse_port(_: &Socket) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn port_of(listener: &Listener) -> Address {
+        listener.local_address().expect("it is bound")
+    }
+
+    // What systems do where the first socket cannot let others in later. Linux can do both.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_set_that_was_probed_has_a_port_that_nobody_else_has() {
+        let options = ListenOptions::default();
+        let shared = ListenOptions { reuse_port: true, ..options };
+        let any = "127.0.0.1:0".parse().expect("an address");
+        let set = Listener::bind_probed(&any, &options, &shared, 3).expect("a free port");
+        let port = port_of(&set[0]);
+        assert!(set.iter().all(|listener| port_of(listener) == port));
+        let again = Listener::bind_probed(&port, &options, &shared, 3).expect_err("it is taken");
+        assert_eq!(again.kind(), io::ErrorKind::AddrInUse);
+        let again = Listener::bind_many(&port, &options, 3).expect_err("it is taken");
+        assert_eq!(again.kind(), io::ErrorKind::AddrInUse);
+        drop(set);
+        // By one of another program, that shares with nobody.
+        let one = Listener::bind(&port, &options).expect("it is free again");
+        let taken = Listener::bind_probed(&port, &options, &shared, 3).expect_err("it is taken");
+        assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+        drop(one);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_set_that_is_to_be_shared_lets_others_in() {
+        let mut options = ListenOptions::default();
+        options.reuse_port = true;
+        let any = "127.0.0.1:0".parse().expect("an address");
+        let set = Listener::bind_many(&any, &options, 2).expect("a free port");
+        assert!(Listener::bind_many(&port_of(&set[1]), &options, 2).is_ok());
+    }
 }

@@ -15,7 +15,7 @@ mod stream;
 pub(crate) use descriptors::{Reserve, descriptor_limit, is_lack_of_descriptors};
 pub(crate) use error_kind::{AcceptVerdict, accept_verdict};
 pub(crate) use io::{Received, Written, receive, send, send_vectored};
-pub(crate) use listener::Listener;
+pub(crate) use listener::{KERNEL_BALANCES, Listener};
 pub use options::{Keepalive, ListenOptions, SocketOptions};
 pub(crate) use poller::{Poller, Readiness, Ready, Source, TOKENS_CARRY_GENERATION, Waker};
 pub use resolve::{ToAddresses, resolve};

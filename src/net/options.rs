@@ -62,8 +62,8 @@ pub struct ListenOptions {
     /// `SO_REUSEADDR`. Defaults to on, because without it a server cannot be started again while connections of its past
     /// are in TIME_WAIT. Ignored on Windows, where it would let anyone take the port.
     pub reuse_address: bool,
-    /// `SO_REUSEPORT`, where the system has it. Defaults to off, because with it a second server starts without a word and
-    /// takes half of the connections.
+    /// `SO_REUSEPORT`, where the system has it (FreeBSD: `SO_REUSEPORT_LB`, the one that shares connections out). Defaults to
+    /// off, because with it a second server starts without a word and takes half of the connections.
     pub reuse_port: bool,
     /// So many of this listener's connections may be open; past it, new ones are closed at once, and counted as refused.
     /// Defaults to none, because [`Limits::connections_max`](crate::Limits::connections_max) bounds them all.

@@ -19,6 +19,8 @@ pub struct Builder {
 
 /// Descriptors for everything but connections: the standard streams, the poller, listeners, log files, a name being looked up.
 const OTHER_DESCRIPTORS: u64 = 32;
+/// Those of each further reactor in a pool: its poller, its waker, its reserve, its listeners.
+const DESCRIPTORS_OF_A_REACTOR: u64 = 8;
 
 impl Builder {
     /// Sets all limits.
@@ -51,10 +53,20 @@ impl Builder {
 
     /// How many connections there may be, when the process may have `limit` descriptors.
     fn connections_max(&self, limit: Option<u64>) -> Result<usize, Error> {
-        let asked = self.limits.connections_max;
+        self.fitting(self.limits.connections_max, OTHER_DESCRIPTORS, limit)
+    }
+
+    /// How many connections the `count` reactors of a pool may have together.
+    pub(crate) fn connections_max_of_pool(&self, asked: Option<usize>, count: usize) -> Result<usize, Error> {
+        let others = OTHER_DESCRIPTORS + DESCRIPTORS_OF_A_REACTOR * (count.saturating_sub(1) as u64);
+        self.fitting(asked, others, descriptor_limit())
+    }
+
+    /// As many connections as were asked for, when that and `others` fit in `limit`.
+    fn fitting(&self, asked: Option<usize>, others: u64, limit: Option<u64>) -> Result<usize, Error> {
         let wanted = asked.unwrap_or(CONNECTIONS_MAX);
         let Some(limit) = limit else { return Ok(wanted) };
-        let held = usize::try_from(limit.saturating_sub(OTHER_DESCRIPTORS)).unwrap_or(usize::MAX);
+        let held = usize::try_from(limit.saturating_sub(others)).unwrap_or(usize::MAX);
         if wanted <= held {
             return Ok(wanted);
         }
@@ -88,6 +100,18 @@ mod tests {
         let mut limits = Limits::default();
         limits.connections_max = asked;
         Builder { limits, fit_descriptors, ..Builder::default() }
+    }
+
+    #[test]
+    fn the_reactors_of_a_pool_share_the_descriptors() {
+        let limit = descriptor_limit().and_then(|limit| usize::try_from(limit).ok());
+        let Some(limit) = limit.filter(|limit| *limit < usize::MAX / 2) else { return };
+        let asked = |builder: Builder, max, count| builder.connections_max_of_pool(max, count).ok();
+        assert_eq!(asked(builder(None, false), Some(1), 2), Some(1));
+        assert_eq!(asked(builder(None, false), Some(limit - 32), 1), Some(limit - 32));
+        assert_eq!(asked(builder(None, false), Some(limit - 32), 2), None, "the second has some of its own");
+        assert_eq!(asked(builder(None, true), Some(limit - 32), 2), Some(limit - 40));
+        assert_eq!(asked(builder(None, false), None, 2), Some(CONNECTIONS_MAX.min(limit - 40)));
     }
 
     #[test]

@@ -21,6 +21,7 @@ impl<H: Handler> Reactor<H> {
         for command in commands.drain(..) {
             self.run_command(command);
         }
+        self.take_newcomers();
         if commands.capacity() <= 1024 {
             self.cx.commands = commands;
         }

@@ -15,6 +15,7 @@ use super::memory::Memory;
 use super::pace::Pace;
 use super::panics::OnPanic;
 use super::rates::Rates;
+use super::seat::Seat;
 use super::series::Series;
 use super::shutdown::Drain;
 use super::sources::Sources;
@@ -104,6 +105,8 @@ pub struct Context<H: Handler> {
     pub(super) sources: Sources,
     pub(super) rates: Rates,
     pub(super) drain: Drain,
+    /// Its place in a pool, if it is of one.
+    pub(super) seat: Option<Box<Seat<H>>>,
     pub(super) on_panic: OnPanic,
     /// The panic that ends the loop.
     pub(super) panicked: Option<String>,
@@ -177,6 +180,7 @@ impl<H: Handler> Context<H> {
             sources: Sources::default(),
             rates: Rates::default(),
             drain: Drain::default(),
+            seat: None,
             on_panic: OnPanic::default(),
             panicked: None,
             pace: Pace::new(now),

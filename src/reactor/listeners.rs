@@ -14,9 +14,9 @@ use super::timers::Deadline;
 use crate::address::Address;
 use crate::connection::Halt;
 use crate::error::Error;
-use crate::handler::{Admission, Handler};
+use crate::handler::Handler;
 use crate::id::{ConnId, ListenerId};
-use crate::net::{AcceptVerdict, ListenOptions, Listener, Stream, accept_verdict, is_lack_of_descriptors};
+use crate::net::{AcceptVerdict, ListenOptions, Listener, accept_verdict, is_lack_of_descriptors};
 use crate::time::{TimerKey, deadline};
 
 /// The first pause of a listener when descriptors or memory have run out, and the longest.
@@ -48,6 +48,8 @@ pub(super) struct ListenerEntry<C> {
     /// Its connections that are open, and the most that may be.
     connections: usize,
     connections_max: usize,
+    /// Its clients are for all reactors of the pool.
+    hands_out: bool,
     /// It is on the list of those to be looked at in the next turn.
     due: bool,
     /// The machine had no descriptors or no memory: when to come back, and how long the next pause is.
@@ -107,6 +109,7 @@ impl<H: Handler> Context<H> {
             codec,
             connections: 0,
             connections_max: connections_max.unwrap_or(usize::MAX),
+            hands_out: false,
             due: false,
             paused: None,
             pause: PAUSE_MIN,
@@ -155,6 +158,28 @@ impl<H: Handler> Context<H> {
 
     fn listener_mut(&mut self, id: ListenerId) -> Option<&mut ListenerEntry<H::Codec>> {
         self.listeners.get_mut(id.slot as usize).filter(|entry| entry.generation == id.generation)
+    }
+
+    /// From now on its clients are for all reactors of the pool.
+    pub(super) fn begin_hand_out(&mut self, id: ListenerId) {
+        if let Some(entry) = self.listener_mut(id) {
+            entry.hands_out = true;
+        }
+    }
+
+    /// The pool's listeners have one name in all reactors, even when one of them could not have it.
+    pub(super) fn skip_listener_id(&mut self) {
+        self.listener_generation = self.listener_generation.wrapping_add(1);
+    }
+
+    /// Whether its clients are for all reactors of the pool.
+    pub(super) fn hands_out(&mut self, id: ListenerId) -> bool {
+        self.listener_mut(id).is_some_and(|entry| entry.hands_out)
+    }
+
+    /// A codec for one more client. None when the listener is gone.
+    pub(super) fn codec_of_listener(&mut self, id: ListenerId) -> Option<H::Codec> {
+        self.listener_mut(id).map(|entry| entry.codec.clone())
     }
 
     /// Looks at a listener in the next turn, whether or not an event comes.
@@ -243,7 +268,7 @@ impl<H: Handler> Context<H> {
     }
 
     /// Why there is no place for one more client, if so.
-    fn full_for(&self, listener: ListenerId, peer: &Address) -> Option<&'static str> {
+    pub(super) fn full_for(&self, listener: ListenerId, peer: &Address) -> Option<&'static str> {
         let limits = &self.limits;
         if self.connected() >= self.connections_max {
             return Some("there are as many connections as may be");
@@ -259,9 +284,14 @@ impl<H: Handler> Context<H> {
 
     /// Counts an accepted connection in, or out again, where that is limited.
     pub(super) fn count_accepted(&mut self, conn: ConnId, comes: bool) {
-        let Context { table, listeners, sources, limits, .. } = self;
+        let Context { table, listeners, sources, limits, seat, .. } = self;
         let Some(live) = table.get(conn) else { return };
         let Some(id) = live.listener else { return };
+        if !comes {
+            if let Some(seat) = seat {
+                seat.free_place();
+            }
+        }
         if limits.connections_per_source.is_some() {
             if comes { sources.add(&live.peer) } else { sources.remove(&live.peer) }
         }
@@ -339,43 +369,6 @@ impl<H: Handler> Reactor<H> {
         }
         if cx.pause_listener(id, error) {
             self.call(Callback::Overload, None, |handler, cx| handler.on_overload(cx, id, error));
-        }
-    }
-
-    /// One client: admitted and opened, or turned away. What fails here costs this client alone.
-    fn take_in(&mut self, listener: ListenerId, stream: io::Result<Stream>, peer: Address) {
-        let full = self.cx.full_for(listener, &peer);
-        if let Some(what) = full {
-            self.cx.stats.refused += 1;
-            debug!("refused {peer}: {what}");
-            return;
-        }
-        let admission =
-            self.call(Callback::Accept, None, |handler, cx| handler.on_accept(cx, &peer, listener));
-        if admission != Some(Admission::Admit) {
-            self.cx.stats.refused += 1;
-            return;
-        }
-        let Some(entry) = self.cx.listener_mut(listener) else {
-            self.cx.stats.refused += 1;
-            return;
-        };
-        let codec = entry.codec.clone();
-        let now = self.cx.tick;
-        let inserted = stream.and_then(|stream| {
-            let mut live = Live::new(stream, peer, codec, Phase::Opening, now);
-            live.listener = Some(listener);
-            self.cx.insert(live)
-        });
-        match inserted {
-            Ok(conn) => {
-                self.cx.count_accepted(conn, true);
-                self.open(conn);
-            }
-            Err(error) => {
-                self.cx.stats.refused += 1;
-                debug!("a client was lost before it was open: {error}");
-            }
         }
     }
 

@@ -23,6 +23,8 @@ pub(super) struct Memory {
     starved: Vec<ConnId>,
     /// A look is due, see [`PATIENCE`].
     watched: bool,
+    /// Other reactors do not keep up with what this one has for them.
+    others_are_behind: bool,
     /// What has moved so far: bytes that waited for their peers and were taken. Others do not count: what is sent to those
     /// who read at once would keep a reactor above its limit for ever.
     pub(super) relieved: u64,
@@ -40,6 +42,19 @@ impl<H: Handler> Context<H> {
     #[inline]
     pub(super) fn is_over_memory(&self) -> bool {
         self.buffered() > self.limits.memory_limit
+    }
+
+    /// Whether nobody may be read.
+    #[inline]
+    pub(super) fn is_held_up(&self) -> bool {
+        self.is_over_memory() || self.memory.others_are_behind
+    }
+
+    /// Notes whether other reactors of a pool have to catch up before more is read here.
+    pub(super) fn others_are_behind(&mut self, behind: bool) {
+        if std::mem::replace(&mut self.memory.others_are_behind, behind) && !behind {
+            self.judge_memory();
+        }
     }
 
     /// Brings the sum of held bytes up to date with what `conn` holds.
@@ -65,7 +80,7 @@ impl<H: Handler> Context<H> {
             // Below the limit for a moment: that is a move too.
             self.memory.relieved += 1;
         }
-        if !self.memory.starved.is_empty() {
+        if !self.memory.others_are_behind && !self.memory.starved.is_empty() {
             for conn in std::mem::take(&mut self.memory.starved) {
                 if let Some(live) = self.table.get_mut(conn) {
                     live.starved = false;

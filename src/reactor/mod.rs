@@ -3,6 +3,8 @@
 //! It must not judge what a read or a write has answered (`net/io.rs` does), nor end a connection but by `close.rs`, nor
 //! write but by `flush.rs`.
 
+mod admit;
+mod adopt;
 mod broadcast;
 mod builder;
 mod close;
@@ -23,6 +25,7 @@ mod pace;
 mod panics;
 mod rates;
 mod receive;
+mod seat;
 mod send;
 mod series;
 mod serve;
@@ -43,6 +46,7 @@ pub(crate) use jobs::Life;
 pub use listeners::Listening;
 pub use pace::{Callback, Stall};
 pub use panics::OnPanic;
+pub(crate) use panics::text_of as panic_text;
 pub use rates::{Direction, RateGroup};
 pub use send::{DropReason, Sent};
 pub use serve::{Served, serve};

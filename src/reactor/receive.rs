@@ -64,7 +64,7 @@ impl<H: Handler> Reactor<H> {
 
     fn read_and_deliver(&mut self, conn: ConnId, shared: &mut [u8], budget: &mut Budget) {
         loop {
-            let over_memory = self.cx.is_over_memory();
+            let over_memory = self.cx.is_held_up();
             let Some(live) = self.cx.table.get_mut(conn) else { return };
             // Above the high mark, the flush that follows may bring it below the low one; then it goes on in the next turn.
             if !live.halts.is_empty() {

@@ -9,6 +9,7 @@ use super::{Context, Reactor};
 use crate::connection::{CloseReason, Halt};
 use crate::error::DialError;
 use crate::handler::Handler;
+use crate::id::ConnId;
 use crate::time::deadline;
 
 /// What a shutdown achieved.
@@ -22,6 +23,15 @@ pub struct ShutdownReport {
     pub cut: u64,
     /// Bytes that waited for those.
     pub bytes_lost: u64,
+}
+
+impl ShutdownReport {
+    /// Adds the report of another reactor.
+    pub fn add(&mut self, other: &ShutdownReport) {
+        self.drained += other.drained;
+        self.cut += other.cut;
+        self.bytes_lost += other.bytes_lost;
+    }
 }
 
 /// Where a shutdown stands.
@@ -41,6 +51,11 @@ impl Drain {
     /// Whether a request waits to be acted on.
     pub(super) fn is_due(&self) -> bool {
         self.requests.min(2) > self.acted_on
+    }
+
+    /// How often it was asked for, and how many of these were acted on.
+    pub(super) fn level(&self) -> (u32, u32) {
+        (self.requests, self.acted_on)
     }
 
     pub(super) fn has_begun(&self) -> bool {
@@ -96,21 +111,34 @@ impl<H: Handler> Reactor<H> {
             self.cx.drain.open_at_begin += u64::from(live.is_open());
             match live.phase {
                 Phase::Dialing => self.cx.fail_dial(conn, DialError::Cancelled),
-                Phase::Open => {
-                    // One last budgeted read, whether or not an event has told of something; and not held back by the
-                    // jobs under way, for what is whole is answered.
-                    let _ = live.halts.lift(Halt::Workers);
-                    if live.input == Input::Open {
-                        live.readable = true;
-                    }
-                    self.receive(conn);
-                    self.cx.begin_finish(conn, CloseReason::Shutdown);
-                }
+                Phase::Open => self.read_for_the_last_time(conn),
                 Phase::Opening | Phase::Finishing | Phase::Closing | Phase::Ended => {}
             }
         }
         let until = deadline(self.cx.now, self.cx.limits.drain_timeout);
         self.cx.timers.set(until, Deadline::Drain);
+    }
+
+    /// One last budgeted read, whether or not an event has told of something; then no further input.
+    fn read_for_the_last_time(&mut self, conn: ConnId) {
+        if let Some(live) = self.cx.table.get_mut(conn) {
+            // Nor held back by the jobs under way, for what is whole is answered.
+            let _ = live.halts.lift(Halt::Workers);
+            if live.input == Input::Open {
+                live.readable = true;
+            }
+        }
+        self.receive(conn);
+        self.cx.begin_finish(conn, CloseReason::Shutdown);
+    }
+
+    /// A client that another reactor of the pool has accepted for this one, which shuts down already: it is served as those
+    /// are that had waited to be accepted.
+    pub(super) fn drain_newcomer(&mut self, conn: ConnId) {
+        if self.cx.table.get(conn).is_some_and(|live| live.phase == Phase::Open) {
+            self.cx.drain.open_at_begin += 1;
+            self.read_for_the_last_time(conn);
+        }
     }
 
     /// Ends everything that is left, lingering sockets included.

@@ -53,6 +53,11 @@ impl<H: Handler> Table<H> {
         Table { slots: Slab::new(), open: Vec::new(), vacated: Vec::new(), generation: 0, lingering: 0 }
     }
 
+    /// The first name has the generation behind this one.
+    pub(super) fn begin_generations_at(&mut self, generation: u32) {
+        self.generation = generation;
+    }
+
     /// Connections, dials included, and not those that linger.
     pub(super) fn live(&self) -> usize {
         self.slots.len() - self.lingering - self.vacated.len()

@@ -207,6 +207,9 @@ fn what_cannot_be_meant_is_a_usage_error() {
         "--drain 18446744073709551615m",
         "--drain 99999999999999999999s",
         "--write-limit x",
+        "--reactors 0",
+        "--reactors 1025",
+        "--reactors two",
         "surplus",
     ];
     for arguments in wrong {

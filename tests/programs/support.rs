@@ -46,14 +46,30 @@ impl Program {
     /// Starts a program with these arguments, separated by spaces.
     pub(crate) fn start(name: &str, arguments: &str) -> Program {
         let mut command = Command::new(executable(name));
-        command.args(arguments.split_whitespace());
+        command.args(arguments.split_whitespace()).stdin(Stdio::piped());
+        Program::spawn(name, command)
+    }
+
+    /// Starts a server as a service manager would that has opened its sockets: `passed` is what it finds from descriptor 3
+    /// on, so often, and `pid` whom the environment says it is for.
+    pub(crate) fn activate(
+        name: &str,
+        arguments: &str,
+        passed: impl Into<Stdio>,
+        count: usize,
+        pid: &str,
+    ) -> Program {
+        // The shell becomes the program, and keeps its process id.
+        let descriptors: String = (3..3 + count).map(|fd| format!("{fd}<&0 ")).collect();
+        let script = format!("export LISTEN_FDS={count} LISTEN_PID={pid}; exec \"$0\" \"$@\" {descriptors}");
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(script).arg(executable(name)).args(arguments.split_whitespace()).stdin(passed);
         Program::spawn(name, command)
     }
 
     fn spawn(name: &str, mut command: Command) -> Program {
         let mut child = command
             .env_remove("RUST_LOG")
-            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -97,6 +113,7 @@ impl Program {
             .args(["-c", &format!("ulimit -S -n {descriptors}; exec \"$0\" \"$@\"")])
             .arg(executable(name));
         command.args(["--listen", "127.0.0.1:0"]).args(arguments.split_whitespace());
+        command.stdin(Stdio::piped());
         let mut program = Program::spawn(name, command);
         let address = program.expect_listening();
         program.addresses.push_back(address);

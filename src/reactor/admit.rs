@@ -1,0 +1,77 @@
+//! One client: admitted and opened, or turned away. What fails here costs this client alone.
+
+use std::io;
+
+use log::debug;
+
+use super::live::{Live, Phase};
+use super::pace::Callback;
+use super::{Context, Reactor};
+use crate::address::Address;
+use crate::handler::{Admission, Handler};
+use crate::id::{ConnId, ListenerId};
+use crate::net::Stream;
+
+impl<H: Handler> Context<H> {
+    /// A client is turned away; its socket is closed by the drop of it.
+    pub(super) fn refuse(&mut self, peer: &Address, why: &str) {
+        self.stats.refused += 1;
+        debug!("refused {peer}: {why}");
+    }
+}
+
+impl<H: Handler> Reactor<H> {
+    /// A client was accepted.
+    pub(super) fn take_in(&mut self, listener: ListenerId, stream: io::Result<Stream>, peer: Address) {
+        let hands_out = self.cx.hands_out(listener);
+        // Of clients that are handed out, those judge who get them.
+        let full = if hands_out { None } else { self.cx.full_for(listener, &peer) };
+        if let Some(why) = full {
+            return self.cx.refuse(&peer, why);
+        }
+        let admission =
+            self.call(Callback::Accept, None, |handler, cx| handler.on_accept(cx, &peer, listener));
+        if admission != Some(Admission::Admit) {
+            return self.cx.refuse(&peer, "by the handler");
+        }
+        let Some(codec) = self.cx.codec_of_listener(listener) else {
+            return self.cx.refuse(&peer, "its listener is gone");
+        };
+        if hands_out {
+            self.hand_out(listener, stream, peer, codec);
+        } else if self.cx.take_place() {
+            self.settle(listener, stream, peer, codec);
+        } else {
+            self.cx.refuse(&peer, super::seat::POOL_IS_FULL);
+        }
+    }
+
+    /// A client that was admitted, and has its place in the pool, becomes a connection.
+    pub(super) fn settle(
+        &mut self,
+        listener: ListenerId,
+        stream: io::Result<Stream>,
+        peer: Address,
+        codec: H::Codec,
+    ) -> Option<ConnId> {
+        let now = self.cx.tick;
+        let inserted = stream.and_then(|stream| {
+            let mut live = Live::new(stream, peer, codec, Phase::Opening, now);
+            live.listener = Some(listener);
+            self.cx.insert(live)
+        });
+        match inserted {
+            Ok(conn) => {
+                self.cx.count_accepted(conn, true);
+                self.open(conn);
+                Some(conn)
+            }
+            Err(error) => {
+                self.cx.free_place();
+                self.cx.stats.refused += 1;
+                debug!("a client was lost before it was open: {error}");
+                None
+            }
+        }
+    }
+}
