@@ -254,6 +254,7 @@ mod net;
 pub mod client;
 
 mod address;
+mod dial;
 mod error;
 mod histogram;
 mod id;
@@ -262,7 +263,8 @@ mod stats;
 
 pub use address::{Address, AddressError};
 pub use connection::{CloseReason, Overflow};
-pub use error::{DialError, Error};
+pub use dial::Dial;
+pub use error::{AttemptError, DialError, Error, FailedAttempt};
 pub use handle::{Handle, HandleError};
 pub use handler::{Admission, HalfClose, Handler, Message, Outgoing, Owned, Timer};
 pub use histogram::Histogram;
@@ -274,4 +276,4 @@ pub use reactor::{
     OnPanic, RateGroup, Reactor, Sent, Served, ShutdownReport, Stall, To, serve,
 };
 pub use stats::Stats;
-pub use time::Rate;
+pub use time::{Rate, Reconnect};

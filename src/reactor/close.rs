@@ -74,6 +74,7 @@ impl<H: Handler> Context<H> {
             Phase::Dialing | Phase::Opening => {
                 let error = match reason {
                     CloseReason::Io(error) => DialError::Io(error),
+                    CloseReason::SlowConsumer | CloseReason::MemoryLimit => DialError::Overflow,
                     _ => DialError::Cancelled,
                 };
                 return self.fail_dial(conn, error);
@@ -100,6 +101,7 @@ impl<H: Handler> Context<H> {
         live.halts.set(Halt::Phase);
         live.outbox.clear(&mut self.pool);
         self.account(conn);
+        self.stop_dial(conn);
         self.dials_failed.push((conn, error));
     }
 
@@ -232,15 +234,18 @@ impl<H: Handler> Reactor<H> {
             let cx = &mut self.cx;
             let Some(live) = cx.table.get(conn) else { continue };
             let until = cx.lingers_until(conn, &reason);
+            let opened = live.opened;
             let reset = live.lossy || matches!(reason, CloseReason::Aborted);
             debug!("connection {conn} from {} closed: {reason}", live.peer);
             let session = cx.strip(conn);
             cx.stats.count_close(&reason);
+            cx.redial(conn, Some(opened));
             if let Some(session) = session {
                 self.call(Callback::Close, Some(conn), |handler, cx| {
                     handler.on_close(cx, conn, reason, session);
                 });
             }
+            self.cx.dials.successor = None;
             self.cx.retire(conn, reset, until);
             self.cx.retry_paused_listeners();
         }
@@ -255,11 +260,13 @@ impl<H: Handler> Reactor<H> {
             let session = self.cx.strip(conn);
             debug!("dial {conn} failed: {error}");
             self.cx.stats.dials_failed += 1;
+            self.cx.redial(conn, None);
             if let Some(session) = session {
                 self.call(Callback::DialFailed, Some(conn), |handler, cx| {
                     handler.on_dial_failed(cx, conn, error, session);
                 });
             }
+            self.cx.dials.successor = None;
             self.cx.table.remove(conn);
         }
     }
@@ -288,6 +295,7 @@ impl<H: Handler> Context<H> {
     /// Takes an open connection apart: its socket with all bytes in between, and its session. What is left of it is known
     /// until the caller has told the handler, and removes it.
     pub(super) fn take_out(&mut self, conn: ConnId) -> Option<(Option<Detached>, Option<H::Session>)> {
+        self.stop_redialing(conn);
         let session = self.strip(conn);
         let Context { table, pool, poller, stats, .. } = self;
         let live = table.get_mut(conn)?;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
+use super::attempts::Dials;
 use super::listeners::ListenerEntry;
 use super::live::Phase;
 use super::log_gate::LogGate;
@@ -23,12 +24,13 @@ use super::timers::Deadline;
 use crate::address::Address;
 use crate::buffer::{Ledger, Pool};
 use crate::connection::{CloseReason, Halt};
+use crate::dial::unknown_peer;
 use crate::error::{DialError, Error};
 use crate::handle::{Command, Handle, Queue};
 use crate::handler::Handler;
 use crate::id::{ConnId, ListenerId};
 use crate::limits::{CONNECTIONS_MAX, Limits};
-use crate::net::{Poller, Reserve, SocketOptions};
+use crate::net::{Poller, Reserve, Resolver, SocketOptions};
 use crate::stats::Stats;
 use crate::time::{Tick, Timers};
 
@@ -87,6 +89,9 @@ pub struct Context<H: Handler> {
     pub(super) overflowing: Vec<ConnId>,
     /// Those that have ended, and why.
     pub(super) ending: Vec<(ConnId, CloseReason)>,
+    /// Dials under way.
+    pub(super) dials: Dials<H::Codec>,
+    pub(super) resolver: Resolver,
     /// Dials that have failed, and why.
     pub(super) dials_failed: Vec<(ConnId, DialError)>,
     /// Those whose socket the handler asked for.
@@ -163,6 +168,8 @@ impl<H: Handler> Context<H> {
             writable: Vec::new(),
             overflowing: Vec::new(),
             ending: Vec::new(),
+            dials: Dials::new(poller.seed()),
+            resolver: poller.resolver(),
             dials_failed: Vec::new(),
             detaching: Vec::new(),
             lingerers: VecDeque::new(),
@@ -213,9 +220,9 @@ impl<H: Handler> Context<H> {
         self.table.get(conn).is_some_and(|live| live.phase < Phase::Closing)
     }
 
-    /// The peer's address. Known until `on_close` has returned.
+    /// The peer's address. Known until `on_close` has returned; that of a dial to a name is when it is open.
     pub fn peer_addr(&self, conn: ConnId) -> Option<&Address> {
-        self.table.get(conn).map(|live| &live.peer)
+        self.table.get(conn).map(|live| &live.peer).filter(|peer| **peer != unknown_peer())
     }
 
     /// Our own address on that connection, asked of the system.
@@ -272,7 +279,7 @@ impl<H: Handler> Context<H> {
     /// Sets options on the socket of `conn`.
     ///
     /// # Errors
-    /// The connection is gone (`NotConnected`), or the system refuses an option.
+    /// The connection is gone or not open yet (`NotConnected`), or the system refuses an option.
     pub fn set_options(&mut self, conn: ConnId, options: &SocketOptions) -> std::io::Result<()> {
         let live = self.table.get_mut(conn).ok_or(std::io::ErrorKind::NotConnected)?;
         live.stream.apply(options)
@@ -333,14 +340,17 @@ impl<H: Handler> Context<H> {
 
     /// Ends `conn` in order: no further message is delivered, what is queued is sent, our side is shut, `on_close` follows
     /// with [`CloseReason::Local`]. Then the bare socket lingers for a moment, so that the peer gets the last reply. A peer
-    /// that does not take it is cut after [`Limits::close_timeout`]. A dial is cancelled. Does nothing on the gone.
+    /// that does not take it is cut after [`Limits::close_timeout`]. A dial is cancelled, and nothing is dialed again.
+    /// Does nothing on the gone.
     pub fn close(&mut self, conn: ConnId) {
+        self.stop_redialing(conn);
         self.begin_close(conn, CloseReason::Local);
     }
 
     /// Ends `conn` at once: what is queued is lost, and the peer sees a reset. `on_close` follows with
-    /// [`CloseReason::Aborted`].
+    /// [`CloseReason::Aborted`]. A dial is cancelled, and nothing is dialed again.
     pub fn abort(&mut self, conn: ConnId) {
+        self.stop_redialing(conn);
         self.end(conn, CloseReason::Aborted);
     }
 
@@ -401,6 +411,7 @@ impl<H: Handler> Context<H> {
             || self.batch_was_full
             || self.drain.is_due()
             || self.queue.is_due()
+            || self.resolver.is_due()
     }
 
     /// The time until there is something to do without an event.
