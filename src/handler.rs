@@ -29,7 +29,7 @@ pub enum Admission {
 pub enum HalfClose {
     /// It ends when everything queued is sent and every answer owed is paid. Right for request and reply.
     CloseWhenFlushed,
-    /// It stays open for sending, until the handler closes it.
+    /// It stays open for sending, until the handler closes it or [ends its output](Context::end_output).
     Keep,
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use log::debug;
 
 use super::Reactor;
-use super::live::{Input, Live, Phase};
+use super::live::{Input, Live, OurSide, Phase};
 use super::pace::Callback;
 use super::table::{Discarded, Lingering, discard};
 use super::timers::Deadline;
@@ -29,6 +29,27 @@ impl<H: Handler> Context<H> {
             Some(Phase::Dialing | Phase::Opening) => self.end(conn, reason),
             _ => self.begin_end(conn, Phase::Closing, reason),
         }
+    }
+
+    /// Ends our output on `conn`: the FIN goes behind everything that is queued, and nothing more can be sent. What the peer
+    /// sends still comes; the connection ends when the peer has ended its input too, whatever
+    /// [`on_half_close`](Handler::on_half_close) answers, or when it is closed. A dial does so when it is open. False when it
+    /// is gone, or on its way to the end already.
+    pub fn end_output(&mut self, conn: ConnId) -> bool {
+        self.end_series();
+        let Some(live) = self.table.get_mut(conn) else { return false };
+        if live.phase >= Phase::Finishing || live.is_detaching() {
+            return false;
+        }
+        if live.output == OurSide::Open {
+            live.output = OurSide::Ending;
+        }
+        if live.input == Input::Finished {
+            self.begin_finish(conn, CloseReason::Peer { truncated: false });
+        } else {
+            self.mark_dirty(conn);
+        }
+        true
     }
 
     fn begin_end(&mut self, conn: ConnId, phase: Phase, reason: CloseReason) {
@@ -85,7 +106,9 @@ impl<H: Handler> Context<H> {
         live.halts.set(Halt::Phase);
         live.inbox.release(&mut self.pool);
         self.drain.note_lost(live.outbox.bytes());
-        live.lossy = !live.outbox.is_empty();
+        if !live.outbox.is_empty() {
+            live.output = OurSide::Lost;
+        }
         live.outbox.clear(&mut self.pool);
         self.account(conn);
         self.ending.push((conn, reason));
@@ -134,7 +157,7 @@ impl<H: Handler> Context<H> {
     fn lingers_until(&self, conn: ConnId, reason: &CloseReason) -> Option<Instant> {
         let live = self.table.get(conn)?;
         let never = self.limits.lingering_max == 0 || self.drain.over;
-        if never || reason.is_hard() || live.input != Input::Open || live.lossy {
+        if never || reason.is_hard() || live.input != Input::Open || live.output == OurSide::Lost {
             return None;
         }
         let silent = matches!(reason, CloseReason::Shutdown | CloseReason::IdleTimeout);
@@ -235,7 +258,7 @@ impl<H: Handler> Reactor<H> {
             let Some(live) = cx.table.get(conn) else { continue };
             let until = cx.lingers_until(conn, &reason);
             let opened = live.opened;
-            let reset = live.lossy || matches!(reason, CloseReason::Aborted);
+            let reset = live.output == OurSide::Lost || matches!(reason, CloseReason::Aborted);
             debug!("connection {conn} from {} closed: {reason}", live.peer);
             let session = cx.strip(conn);
             cx.stats.count_close(&reason);

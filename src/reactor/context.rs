@@ -10,7 +10,7 @@ use slab::Slab;
 
 use super::attempts::Dials;
 use super::listeners::ListenerEntry;
-use super::live::Phase;
+use super::live::{OurSide, Phase};
 use super::log_gate::LogGate;
 use super::memory::Memory;
 use super::pace::Pace;
@@ -217,7 +217,7 @@ impl<H: Handler> Context<H> {
 
     /// Whether `conn` takes messages to send: false for the gone and the closing. A dial does, and sends when it is open.
     pub fn is_open(&self, conn: ConnId) -> bool {
-        self.table.get(conn).is_some_and(|live| live.phase < Phase::Closing)
+        self.table.get(conn).is_some_and(|live| live.phase < Phase::Closing && live.output == OurSide::Open)
     }
 
     /// The peer's address. Known until `on_close` has returned; that of a dial to a name is when it is open.

@@ -60,7 +60,7 @@ use crate::id::ConnId;
 use crate::limits::Limits;
 use crate::net::{ListenOptions, Listener, Readiness, Ready, Source, ToAddresses};
 use crate::stats::Stats;
-use live::{Input, Phase};
+use live::{Input, OurSide, Phase};
 use table::Found;
 
 /// What a turn leaves.
@@ -339,8 +339,9 @@ impl<H: Handler> Reactor<H> {
         }
         // An error is noted at once where no read would find it.
         let unread = !live.halts.is_empty() || live.input != Input::Open;
-        if unread && (readiness.has(Readiness::ERROR) || readiness.has(Readiness::WRITE_CLOSED)) {
-            // Our own side is never shut on a live connection: one that can take nothing more is broken.
+        // One that can take nothing more is broken, unless it was we who have shut our side.
+        let shut = readiness.has(Readiness::WRITE_CLOSED) && live.output != OurSide::Ended;
+        if unread && (readiness.has(Readiness::ERROR) || shut) {
             let error = live.stream.take_error().ok().flatten();
             return self.cx.end(conn, error.map_or(crate::CloseReason::Reset, crate::CloseReason::from_io));
         }

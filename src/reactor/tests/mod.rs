@@ -4,6 +4,7 @@ mod accepting;
 mod closing;
 mod dialing;
 mod flow;
+mod halves;
 mod messages;
 mod overflow;
 mod panicking;
