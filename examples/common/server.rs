@@ -40,6 +40,12 @@ pub(crate) struct ServerOptions {
 }
 
 impl ServerOptions {
+    /// The same for a server that has a second connection for each client.
+    pub(crate) fn for_pairs(mut self) -> ServerOptions {
+        self.max_connections = self.max_connections.map(|max| max.saturating_mul(2).min((1 << 30) - 1));
+        self
+    }
+
     fn limits(&self) -> Limits {
         let mut limits = Limits::default();
         limits.connections_max = self.max_connections.map(|max| max as usize);

@@ -10,6 +10,7 @@ mod echo;
 mod latency;
 mod life;
 mod limits;
+mod proxy;
 mod support;
 mod tensor;
 // Cargo runs no tests of examples: those of their pure parts run here.
