@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser};
 use common::server::{self, ServerOptions};
-use common::values;
+use common::{dial_failure, values};
 use mainspring::codec::Raw;
 use mainspring::{CloseReason, ConnId, Context, DialError, HalfClose, Handler, Sent, Timer};
 
@@ -117,7 +117,7 @@ impl Handler for Proxy {
 
     fn on_dial_failed(&mut self, cx: &mut Context<Self>, _: ConnId, error: DialError, client: Other) {
         if !matches!(error, DialError::Cancelled) {
-            log::warn!("cannot connect to {}: {error}", self.to);
+            log::warn!("{}", dial_failure(&self.to, &error));
         }
         if let Some(client) = client {
             cx.close(client);
