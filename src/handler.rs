@@ -128,6 +128,9 @@ pub trait Handler: Sized {
     }
 
     /// A dial has failed: exactly once for each that did not open, in the place of `on_open` and `on_close`.
+    ///
+    /// Here and in [`on_close`](Handler::on_close), [`Context::successor`] tells the name of the connection that is dialed in the
+    /// place of this one, if it was dialed with a [`Reconnect`](crate::Reconnect) policy.
     fn on_dial_failed(
         &mut self,
         cx: &mut Context<Self>,

@@ -214,9 +214,9 @@ fn a_dial_that_is_closed_has_one_answer_wherever_it_stands() {
                 rig.world.dialed(V6).accepts();
             }
             if abort {
-                rig.cx().abort(conn)
+                rig.cx().abort(conn);
             } else {
-                rig.cx().close(conn)
+                rig.cx().close(conn);
             }
             assert!(rig.events().is_empty(), "not from inside the call");
             assert!(!rig.cx().is_open(conn));

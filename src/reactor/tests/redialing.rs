@@ -174,9 +174,9 @@ fn close_and_abort_end_the_row() {
             }
             rig.events();
             if abort {
-                rig.cx().abort(conn)
+                rig.cx().abort(conn);
             } else {
-                rig.cx().close(conn)
+                rig.cx().close(conn);
             }
             rig.settle();
             let close = Event::Close(conn, if abort { "aborted" } else { "local" });
