@@ -215,7 +215,8 @@ impl<H: Handler> Context<H> {
         self.table.open()
     }
 
-    /// Whether `conn` takes messages to send: false for the gone and the closing. A dial does, and sends when it is open.
+    /// Whether `conn` takes messages to send: false for the gone, the closing, and those whose
+    /// [output has ended](Context::end_output). A dial does, and sends when it is open.
     pub fn is_open(&self, conn: ConnId) -> bool {
         self.table.get(conn).is_some_and(|live| live.phase < Phase::Closing && live.output == OurSide::Open)
     }

@@ -19,7 +19,8 @@ const DELAY_MIN: Duration = Duration::from_millis(1);
 /// Each new connection has a name of its own, because a name of the past never reaches a connection of the present. It is
 /// there when the old one's `on_close` or `on_dial_failed` is called, and
 /// [`Context::successor`](crate::Context::successor) tells it. It is a dial like any other: it can be sent to, closed (then
-/// nothing is dialed any more), has a session and a clone of the codec as it was given to `connect`, and gets one answer.
+/// nothing is dialed any more), has a session and a clone of the codec as it was given to `connect`, and gets one answer. The
+/// groups and timers of the old one are not handed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reconnect {
