@@ -18,6 +18,22 @@ use crate::net::Stream;
 use crate::time::deadline;
 
 impl<H: Handler> Context<H> {
+    /// Ends `conn` in order: no further message is delivered, what is queued is sent, our side is shut, `on_close` follows
+    /// with [`CloseReason::Local`]. Then the bare socket lingers for a moment, so that the peer gets the last reply. A peer
+    /// that does not take it is cut after [`Limits::close_timeout`](crate::Limits::close_timeout). A dial is cancelled, and nothing is dialed again.
+    /// Does nothing on the gone.
+    pub fn close(&mut self, conn: ConnId) {
+        self.stop_redialing(conn);
+        self.begin_close(conn, CloseReason::Local);
+    }
+
+    /// Ends `conn` at once: what is queued is lost, and the peer sees a reset. `on_close` follows with
+    /// [`CloseReason::Aborted`]. A dial is cancelled, and nothing is dialed again.
+    pub fn abort(&mut self, conn: ConnId) {
+        self.stop_redialing(conn);
+        self.end(conn, CloseReason::Aborted);
+    }
+
     /// No further message; what is queued and owed is still sent. Then it ends for `reason`.
     pub(super) fn begin_finish(&mut self, conn: ConnId, reason: CloseReason) {
         self.begin_end(conn, Phase::Finishing, reason);

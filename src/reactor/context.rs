@@ -339,22 +339,6 @@ impl<H: Handler> Context<H> {
         true
     }
 
-    /// Ends `conn` in order: no further message is delivered, what is queued is sent, our side is shut, `on_close` follows
-    /// with [`CloseReason::Local`]. Then the bare socket lingers for a moment, so that the peer gets the last reply. A peer
-    /// that does not take it is cut after [`Limits::close_timeout`]. A dial is cancelled, and nothing is dialed again.
-    /// Does nothing on the gone.
-    pub fn close(&mut self, conn: ConnId) {
-        self.stop_redialing(conn);
-        self.begin_close(conn, CloseReason::Local);
-    }
-
-    /// Ends `conn` at once: what is queued is lost, and the peer sees a reset. `on_close` follows with
-    /// [`CloseReason::Aborted`]. A dial is cancelled, and nothing is dialed again.
-    pub fn abort(&mut self, conn: ConnId) {
-        self.stop_redialing(conn);
-        self.end(conn, CloseReason::Aborted);
-    }
-
     /// Takes the socket of `conn` out of the reactor, at the end of this turn: `on_detach` gets it with the bytes that
     /// were read and not delivered, then `on_close` comes with [`CloseReason::Detached`]. No further message is delivered.
     /// False when it is gone or not open.

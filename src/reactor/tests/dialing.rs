@@ -9,8 +9,8 @@ use crate::net::mem::{Answer, Dropped};
 use crate::net::{Readiness, Source};
 
 const MS: Duration = Duration::from_millis(1);
-const V6: &str = "[2001:db8::1]:80";
-const V4: &str = "192.0.2.1:80";
+pub(super) const V6: &str = "[2001:db8::1]:80";
+pub(super) const V4: &str = "192.0.2.1:80";
 const OTHER: &str = "192.0.2.2:80";
 
 fn codec() -> LengthPrefixed {
@@ -18,14 +18,14 @@ fn codec() -> LengthPrefixed {
 }
 
 /// A rig that knows a name with an address of each family.
-fn named_rig() -> Rig {
+pub(super) fn named_rig() -> Rig {
     let rig = rig(|_, _| {});
     rig.world.knows("server", &["2001:db8::1", "192.0.2.1"]);
     rig
 }
 
 impl Rig {
-    fn dial(&mut self, to: impl Into<Dial>) -> ConnId {
+    pub(super) fn dial(&mut self, to: impl Into<Dial>) -> ConnId {
         let conn = self.cx().connect(to, codec());
         assert!(self.events().is_empty(), "not from inside the call");
         self.settle();
@@ -33,12 +33,12 @@ impl Rig {
     }
 
     /// When dials began, in milliseconds, and where to.
-    fn dialed(&self) -> Vec<(u64, String)> {
+    pub(super) fn dialed(&self) -> Vec<(u64, String)> {
         self.world.dials().into_iter().map(|(at, address)| (at.as_millis() as u64, address)).collect()
     }
 
     /// Asserts that nothing of a dial is left but its connection.
-    fn expect_nothing_left(&mut self) {
+    pub(super) fn expect_nothing_left(&mut self) {
         assert!(self.cx().dials.is_empty(), "{:?}", self.cx().dials);
         self.pass(Duration::from_secs(3)); // free buffers are looked over
         self.pass(Duration::from_secs(3));
@@ -83,6 +83,18 @@ fn the_next_address_is_tried_at_once_when_one_has_failed() {
     assert_eq!(rig.events(), [Event::Open(conn)]);
     rig.cx().abort(conn);
     rig.settle();
+}
+
+#[test]
+fn a_failure_beside_an_attempt_without_an_answer_lets_the_next_begin_at_once() {
+    let mut rig = named_rig();
+    rig.world.knows("server", &["2001:db8::1", "192.0.2.1", "192.0.2.2"]);
+    rig.dial("server:80");
+    rig.pass(250 * MS);
+    rig.pass(3 * MS);
+    rig.world.dialed(V6).refuses(ErrorKind::ConnectionRefused);
+    rig.settle();
+    assert_eq!(rig.dialed(), [(0, V6.to_owned()), (250, V4.to_owned()), (253, OTHER.to_owned())]);
 }
 
 #[test]
@@ -256,61 +268,6 @@ fn a_dial_that_is_closed_in_the_turn_of_its_deadline_has_one_answer() {
         assert_eq!(failed, 1);
         assert_eq!(rig.failures()[0].contains("in time"), !before, "the first cause wins");
     }
-}
-
-#[test]
-fn a_name_that_hangs_holds_up_no_other_dial_and_ends_in_time() {
-    let mut rig = named_rig();
-    rig.world.hangs("slow");
-    rig.world.answers(V6, Answer::Opens);
-    let slow = rig.dial("slow:80");
-    let fast = rig.dial("server:80");
-    assert_eq!(rig.events(), [Event::Open(fast)]);
-    rig.pass(Duration::from_secs(10));
-    assert_eq!(rig.events(), [Event::DialFailed(slow)]);
-    assert_eq!(rig.failures(), ["no answer in time: the name was still being looked up"]);
-    assert_eq!(rig.world.given_up(), 1, "nobody waits for it");
-    rig.world.knows("slow", &["192.0.2.9"]);
-    rig.settle();
-    assert!(rig.events().is_empty(), "an answer that comes too late is none");
-}
-
-#[test]
-fn a_name_that_was_found_slowly_has_what_is_left_of_the_time() {
-    let mut rig = named_rig();
-    rig.world.hangs("slow");
-    let conn = rig.dial("slow:80");
-    rig.pass(Duration::from_secs(9));
-    rig.world.knows("slow", &["192.0.2.1"]);
-    rig.settle();
-    assert_eq!(rig.dialed(), [(9_000, V4.to_owned())]);
-    rig.pass(Duration::from_secs(1));
-    assert_eq!(rig.events(), [Event::DialFailed(conn)]);
-    assert_eq!(rig.failures(), [format!("no answer in time: {V4}: no answer")]);
-
-    // Found in the very turn of the deadline: one answer.
-    rig.world.hangs("slower");
-    let conn = rig.dial("slower:80");
-    rig.world.advance(Duration::from_secs(10));
-    rig.world.knows("slower", &["192.0.2.1"]);
-    rig.settle();
-    assert_eq!(rig.events(), [Event::DialFailed(conn)]);
-    rig.expect_nothing_left();
-}
-
-#[test]
-fn what_cannot_be_dialed_fails_once_and_from_the_loop() {
-    let mut rig = named_rig();
-    for (to, why) in [
-        (Dial::to("nowhere"), "\"nowhere\" is no address: HOST:PORT or [IPV6]:PORT is"),
-        (Dial::to("unknown:80"), "cannot resolve \"unknown:80\": nobody knows that name"),
-        (Dial::from(Vec::new()), "there is no address to dial"),
-    ] {
-        let conn = rig.dial(to);
-        assert_eq!(rig.events(), [Event::DialFailed(conn)]);
-        assert_eq!(rig.failures(), [why]);
-    }
-    rig.expect_nothing_left();
 }
 
 #[test]

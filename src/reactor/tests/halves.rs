@@ -48,13 +48,16 @@ fn an_output_without_anything_queued_ends_at_once() {
 
 #[test]
 fn a_dial_ends_its_output_when_it_is_open() {
-    for queued in [&b""[..], b"request"] {
+    for (queued, paused) in [(&b""[..], false), (b"request", false), (b"", true)] {
         let mut rig = rig(|_, _| {});
         let conn = rig.cx().connect("192.0.2.1:80", LengthPrefixed::default());
         if !queued.is_empty() {
             rig.cx().send(conn, queued);
         }
         assert!(rig.cx().end_output(conn));
+        if paused {
+            rig.cx().pause(conn);
+        }
         rig.settle();
         let peer = rig.world.dialed("192.0.2.1:80");
         assert!(!peer.sees_end());
@@ -62,6 +65,7 @@ fn a_dial_ends_its_output_when_it_is_open() {
         rig.settle();
         assert_eq!(peer.take(), if queued.is_empty() { Vec::new() } else { frame(queued) });
         assert!(peer.sees_end());
+        rig.cx().resume(conn);
         peer.send(&frame(b"reply"));
         peer.shut_down_writing();
         rig.settle();

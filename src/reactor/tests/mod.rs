@@ -6,6 +6,7 @@ mod dialing;
 mod flow;
 mod halves;
 mod messages;
+mod names;
 mod overflow;
 mod panicking;
 mod random;
