@@ -16,15 +16,13 @@ use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
-use std::vec;
 
 use clap::Parser;
 use common::framing::{FramingOptions, with_codec};
-use common::{failure, start_log, values};
+use common::{dial_failure, failure, start_log, values};
 use mainspring::codec::ByteCodec;
 use mainspring::{
-    Address, CloseReason, ConnId, Context, DialError, DropReason, Error, Handle, Handler, Limits, Reactor,
-    Sent, Timer, resolve,
+    CloseReason, ConnId, Context, DialError, DropReason, Error, Handle, Handler, Limits, Reactor, Sent, Timer,
 };
 
 /// Sends each line of standard input as a frame, and prints each frame that arrives as a line
@@ -34,7 +32,7 @@ use mainspring::{
 #[derive(Debug, Parser)]
 #[command(name = "client", version)]
 struct Options {
-    /// Where to connect to: HOST:PORT or [V6]:PORT. All addresses of a name are tried in turn
+    /// Where to connect to: HOST:PORT or [V6]:PORT. All addresses of a name are tried
     #[arg(value_name = "ADDR", value_parser = values::address)]
     address: String,
     #[command(flatten)]
@@ -54,13 +52,10 @@ fn main() -> ExitCode {
 }
 
 fn run<C: ByteCodec + 'static>(options: &Options, codec: C) -> Result<ExitCode, Error> {
-    let addresses = resolve(&options.address)?;
     let mut limits = Limits::default();
-    // All addresses together have the whole time.
-    limits.dial_timeout = options.timeout / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
+    limits.dial_timeout = options.timeout;
     let client = Client {
         address: options.address.clone(),
-        untried: addresses.into_iter(),
         codec,
         raw: options.framing.is_raw(),
         longest: usize::try_from(options.framing.longest()).unwrap_or(usize::MAX),
@@ -89,7 +84,6 @@ const WAITED: u64 = 1;
 struct Client<C> {
     /// As the user has written it.
     address: String,
-    untried: vec::IntoIter<Address>,
     codec: C,
     raw: bool,
     longest: usize,
@@ -113,13 +107,11 @@ impl<C: ByteCodec + 'static> Handler for Client<C> {
     type Session = ();
 
     fn on_start(&mut self, cx: &mut Context<Self>) {
-        self.dial_next(cx);
+        cx.connect(&self.address, self.codec.clone());
     }
 
     fn on_dial_failed(&mut self, cx: &mut Context<Self>, _: ConnId, error: DialError, (): ()) {
-        if !self.dial_next(cx) {
-            self.fail(cx, format!("cannot connect to {}: {error}", self.address));
-        }
+        self.fail(cx, dial_failure(&self.address, &error));
     }
 
     fn on_open(&mut self, cx: &mut Context<Self>, conn: ConnId) {
@@ -171,11 +163,6 @@ impl<C: ByteCodec + 'static> Handler for Client<C> {
 }
 
 impl<C: ByteCodec + 'static> Client<C> {
-    fn dial_next(&mut self, cx: &mut Context<Self>) -> bool {
-        let address = self.untried.next();
-        address.map(|address| cx.connect(address, self.codec.clone())).is_some()
-    }
-
     /// Ends the program with exit status 1. The first cause is the one that is told.
     fn fail(&mut self, cx: &mut Context<Self>, what: String) {
         if self.outcome.is_ok() {

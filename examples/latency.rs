@@ -16,15 +16,14 @@ use std::marker::PhantomData;
 use std::process::ExitCode;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use std::vec;
 
 use clap::{CommandFactory, Parser};
 use common::framing::{FramingOptions, with_codec};
-use common::{failure, say, start_log, values};
+use common::{dial_failure, failure, say, start_log, values};
 use hdrhistogram::Histogram;
 use mainspring::codec::ByteCodec;
 use mainspring::{
-    Address, CloseReason, ConnId, Context, DialError, Error, Handle, Handler, Limits, Reactor, Timer, resolve,
+    Address, CloseReason, ConnId, Context, DialError, Error, Handle, Handler, Limits, Reactor, Timer,
 };
 use serde_json::json;
 
@@ -83,17 +82,14 @@ const MESSAGE_MAX: u64 = 1 << 30;
 
 fn measure<C: ByteCodec + Send + 'static>(options: &Options, codec: C) -> Result<ExitCode, Error> {
     let own = if options.address.is_none() { Some(OwnServer::start(codec.clone())?) } else { None };
-    let addresses = match (&options.address, &own) {
-        (Some(name), _) => resolve(name)?,
-        (None, Some(server)) => vec![server.address.clone()],
-        (None, None) => Vec::new(),
-    };
+    let own_address = own.as_ref().map(|server| server.address.to_string());
+    let to = options.address.clone().or(own_address).unwrap_or_default();
     let mut limits = Limits::default();
     limits.connections_max = Some(options.connections as usize);
     limits.dial_timeout = options.timeout;
     // A pipeline is as long as the user says, whatever waits already.
     limits.write_limit = usize::MAX;
-    let probe = Probe::new(options.clone(), codec, addresses);
+    let probe = Probe::new(options.clone(), codec, to);
     let mut reactor = Reactor::<Probe<C>>::builder().limits(limits).build(probe)?;
     reactor.run()?;
     let probe = reactor.into_handler();
@@ -178,7 +174,8 @@ struct Flight {
 struct Probe<C> {
     options: Options,
     codec: C,
-    untried: vec::IntoIter<Address>,
+    /// As the user has written it.
+    to: String,
     /// Where the first connection has succeeded: all others go there.
     server: Option<Address>,
     dialed: u32,
@@ -202,16 +199,13 @@ impl<C: ByteCodec> Handler for Probe<C> {
     type Session = Flight;
 
     fn on_start(&mut self, cx: &mut Context<Self>) {
-        self.dial_first(cx);
+        self.dialed = 1;
+        cx.connect(&self.to, self.codec.clone());
     }
 
-    fn on_dial_failed(&mut self, cx: &mut Context<Self>, conn: ConnId, error: DialError, _: Flight) {
-        if self.server.is_none() && self.dial_first(cx) {
-            return;
-        }
-        let peer = cx.peer_addr(conn).map(Address::to_string);
-        let name = self.options.address.clone().or(peer).unwrap_or_default();
-        self.error(1, || format!("cannot connect to {name}: {error}"));
+    fn on_dial_failed(&mut self, cx: &mut Context<Self>, _: ConnId, error: DialError, _: Flight) {
+        let what = dial_failure(&self.to, &error);
+        self.error(1, || what);
         end(cx);
     }
 
@@ -288,11 +282,11 @@ impl<C: ByteCodec> Handler for Probe<C> {
 }
 
 impl<C: ByteCodec> Probe<C> {
-    fn new(options: Options, codec: C, addresses: Vec<Address>) -> Probe<C> {
+    fn new(options: Options, codec: C, to: String) -> Probe<C> {
         let size = options.size as usize;
         Probe {
             codec,
-            untried: addresses.into_iter(),
+            to,
             server: None,
             dialed: 0,
             open: 0,
@@ -308,14 +302,6 @@ impl<C: ByteCodec> Probe<C> {
             first_error: None,
             options,
         }
-    }
-
-    /// Dials the next of the name's addresses. False when there is none.
-    fn dial_first(&mut self, cx: &mut Context<Self>) -> bool {
-        let Some(address) = self.untried.next() else { return false };
-        self.dialed = 1;
-        cx.connect(address, self.codec.clone());
-        true
     }
 
     fn dial_more(&mut self, cx: &mut Context<Self>) {

@@ -34,7 +34,7 @@ pub enum Admission {
 pub enum HalfClose {
     /// It ends when everything queued is sent and every answer owed is paid. Right for request and reply.
     CloseWhenFlushed,
-    /// It stays open for sending, until the handler closes it.
+    /// It stays open for sending, until the handler closes it or [ends its output](Context::end_output).
     Keep,
 }
 
@@ -133,6 +133,9 @@ pub trait Handler: Sized {
     }
 
     /// A dial has failed: exactly once for each that did not open, in the place of `on_open` and `on_close`.
+    ///
+    /// Here and in [`on_close`](Handler::on_close), [`Context::successor`] tells the name of the connection that is dialed in the
+    /// place of this one, if it was dialed with a [`Reconnect`](crate::Reconnect) policy.
     fn on_dial_failed(
         &mut self,
         cx: &mut Context<Self>,

@@ -121,8 +121,42 @@
 //!
 //! # Dialing
 //!
-//! [`Context::connect`] begins a connection. The name that it returns is that of the connection to come: it can be sent to
-//! at once, and the answer is [`on_open`](Handler::on_open) or [`on_dial_failed`](Handler::on_dial_failed), exactly one.
+//! [`Context::connect`] begins a connection, to an address or to `HOST:PORT`. The name that it returns is that of the
+//! connection to come: it can be sent to at once, and the answer is [`on_open`](Handler::on_open) or
+//! [`on_dial_failed`](Handler::on_dial_failed), exactly one. Nothing blocks: names are looked up beside the loop, and all
+//! addresses of a name race for the connection (RFC 8305).
+//!
+//! A [`Dial`] says more: a time limit, options for the socket, and whether to dial again whenever the connection has ended. Each
+//! next connection has a name of its own, which the end of the last one tells:
+//!
+//! ```
+//! use mainspring::{CloseReason, ConnId, Context, Dial, DialError, Handler, Reconnect, codec::Lines};
+//!
+//! /// Reports to a collector, wherever it is and however often it restarts.
+//! struct Reporter {
+//!     collector: Option<ConnId>,
+//! }
+//!
+//! impl Handler for Reporter {
+//!     type Codec = Lines;
+//!     type Session = ();
+//!
+//!     fn on_start(&mut self, cx: &mut Context<Self>) {
+//!         let dial = Dial::to("collector.example:7000").reconnect(Reconnect::default());
+//!         self.collector = Some(cx.connect(dial, Lines::default()));
+//!     }
+//!     fn on_message(&mut self, _: &mut Context<Self>, _: ConnId, _: &[u8]) {}
+//!     fn on_close(&mut self, cx: &mut Context<Self>, conn: ConnId, _: CloseReason, (): ()) {
+//!         // What is sent to it waits until it is open.
+//!         self.collector = cx.successor(conn);
+//!     }
+//!     fn on_dial_failed(&mut self, cx: &mut Context<Self>, conn: ConnId, why: DialError, (): ()) {
+//!         // Names each address that was tried, and what has become of it.
+//!         eprintln!("no collector: {why}");
+//!         self.collector = cx.successor(conn);
+//!     }
+//! }
+//! ```
 //!
 //! # Other threads
 //!
@@ -208,7 +242,8 @@
 //! # How connections end
 //!
 //! Each connection that was opened is closed once, with one [`CloseReason`], and nothing comes for it afterwards. A peer that
-//! ends its input (a FIN) still gets all replies. [`close`](Context::close) sends what is queued first and then lingers for a
+//! ends its input (a FIN) still gets all replies; [`end_output`](Context::end_output) is the same from our side, and lets the
+//! peer's messages come on. [`close`](Context::close) sends what is queued first and then lingers for a
 //! moment, so that the kernel's reset does not eat the last reply; [`abort`](Context::abort) is the other way.
 //! [`Context::shutdown`] and [`Handle::shutdown`] end the whole in order, within a time, and
 //! [`shutdown_report`](Reactor::shutdown_report) says who was served to the end.
@@ -263,8 +298,8 @@
 //!
 //! # What it does not do
 //!
-//! It runs handlers on one thread: work that takes milliseconds belongs to a [pool](workers). It does not look names up inside
-//! the loop ([`resolve`] blocks). It has no TLS and no Unix sockets yet.
+//! It runs handlers on one thread: work that takes milliseconds belongs to a [pool](workers). It does not look up inside the loop
+//! what is listened on ([`resolve`] blocks). It has no TLS and no Unix sockets yet.
 
 #![forbid(unsafe_code)]
 
@@ -287,6 +322,7 @@ pub mod pool;
 pub mod workers;
 
 mod address;
+mod dial;
 mod error;
 mod histogram;
 mod id;
@@ -295,7 +331,8 @@ mod stats;
 
 pub use address::{Address, AddressError};
 pub use connection::{CloseReason, Overflow};
-pub use error::{DialError, Error};
+pub use dial::Dial;
+pub use error::{AttemptError, DialError, Error, FailedAttempt};
 pub use handle::{Handle, HandleError};
 pub use handler::{Admission, HalfClose, Handler, Message, Outgoing, Owned, Timer};
 pub use histogram::Histogram;
@@ -307,4 +344,4 @@ pub use reactor::{
     OnPanic, RateGroup, Reactor, Sent, Served, ShutdownReport, Stall, To, serve,
 };
 pub use stats::Stats;
-pub use time::Rate;
+pub use time::{Rate, Reconnect};

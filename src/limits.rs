@@ -74,7 +74,7 @@ pub struct Limits {
     /// An outbox of which the kernel has taken nothing for so long closes its connection. Defaults to 10 minutes, because a
     /// peer that vanished while it was not read would stay for ever, and TCP itself gives up after about a quarter of an hour.
     pub write_timeout: Option<Duration>,
-    /// A dial without an answer ends after this. Defaults to 10 s, because the system's own limit is minutes.
+    /// A dial without an answer ends after this, the look-up of its name and all its addresses together. Defaults to 10 s, because the system's own limit is minutes.
     pub dial_timeout: Duration,
     /// A connection on its way to the end, whose peer has taken nothing of what is queued for so long, is cut. Defaults to
     /// 30 s, because a peer that still reads takes something within that.

@@ -11,7 +11,10 @@ use std::time::Duration;
 
 use common::*;
 use mainspring::codec::LengthPrefixed;
-use mainspring::{ConnId, DialError, DropReason, Limits, Reactor, Sent, SocketOptions};
+use mainspring::{
+    Address, AttemptError, ConnId, Dial, DialError, DropReason, Limits, Reactor, Reconnect, Sent,
+    SocketOptions,
+};
 use socket2::{Domain, Socket, Type};
 
 fn codec() -> LengthPrefixed {
@@ -124,7 +127,9 @@ fn a_refused_dial_is_one_failure_and_no_close() {
     assert!(events.so_far().is_empty(), "not from inside the call");
     let error = turn_until(&mut reactor, "a failure", |_| events.told(failure_of(conn)));
     assert!(
-        matches!(&error, DialError::Io(error) if error.kind() == ErrorKind::ConnectionRefused),
+        matches!(&error, DialError::Failed { attempts } if attempts.len() == 1
+            && attempts[0].address.ip() == Some(address)
+            && attempts[0].error.kind() == ErrorKind::ConnectionRefused),
         "{error}"
     );
     assert_eq!(reactor.context().send(conn, b"again"), Sent::Dropped(DropReason::Gone));
@@ -290,7 +295,7 @@ fn a_dial_without_an_answer_ends_in_time() {
     let begin = now();
     let conn = reactor.connect(address, codec());
     let error = turn_until(&mut reactor, "a failure", |_| events.told(failure_of(conn)));
-    assert!(matches!(error, DialError::TimedOut), "{error}");
+    assert!(matches!(error, DialError::TimedOut { .. }), "{error}");
     assert!(now() - begin >= Duration::from_millis(150), "not before its time");
     expect_silence(&mut reactor, &events);
     assert_eq!(reactor.stats().dials_failed, 1);
@@ -335,9 +340,9 @@ fn a_dial_that_meets_itself_is_a_refused_one() {
                 (reactor.stats().dials_failed == dials as u64).then_some(())
             });
             for event in events.so_far() {
-                let Event::DialFailed(_, DialError::Io(error)) = event else { panic!("{event:?}") };
-                assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
-                met_itself |= error.to_string().contains("itself");
+                let Event::DialFailed(_, DialError::Failed { attempts }) = event else { panic!("{event:?}") };
+                assert_eq!(attempts[0].error.kind(), ErrorKind::ConnectionRefused);
+                met_itself |= matches!(attempts[0].error, AttemptError::Itself);
             }
             if met_itself {
                 // Not bound to see: another test may have been given the port just now.
@@ -367,4 +372,136 @@ fn an_end_that_was_read_while_dialing_is_not_lost() {
     expect_frame(&peer, b"question");
     assert_eq!((&peer).read(&mut [0; 1]).unwrap(), 0);
     assert!(!reactor.context().is_open(conn));
+}
+
+#[test]
+fn every_address_of_a_name_is_tried() {
+    // eventmachine/eventmachine#861: `localhost` is ::1 first, and the server listens on 127.0.0.1.
+    let listeners = ["127.0.0.1:0", "[::1]:0"];
+    for name in &listeners[..if has_ipv6() { 2 } else { 1 }] {
+        let listener = TcpListener::bind(name).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        if mainspring::resolve(&format!("localhost:{port}"))
+            .is_ok_and(|all| !all.contains(&Address::Ip(listener.local_addr().unwrap())))
+        {
+            println!("skipped: localhost is not {name} here");
+            continue;
+        }
+        let (tester, events) = Tester::new(echo);
+        let mut reactor = reactor(tester, |_| {});
+        let conn = reactor.connect(format!("localhost:{port}"), codec());
+        assert!(reactor.context().send(conn, b"by name").is_queued());
+        assert!(events.so_far().is_empty(), "not from inside the call");
+        assert_eq!(turn_until(&mut reactor, "on_open", |_| events.told(opened)), conn);
+        assert_eq!(reactor.context().peer_addr(conn).unwrap().ip(), listener.local_addr().ok());
+        let peer = patient(listener.accept().unwrap().0);
+        turn_until(&mut reactor, "the message", |reactor| (reactor.stats().frames_out == 1).then_some(()));
+        expect_frame(&peer, b"by name");
+        send_frame(&peer, b"and back");
+        turn_until(&mut reactor, "the answer", |reactor| (reactor.stats().frames_out == 2).then_some(()));
+        expect_frame(&peer, b"and back");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_dead_and_a_silent_address_do_not_keep_a_dial_from_the_third() {
+    let Some((silent, _listener, _fillers)) = silent_address() else { return };
+    let (_holder, dead) = dead_port();
+    let listener = TcpListener::bind(v4(0)).unwrap();
+    let alive = listener.local_addr().unwrap();
+    let (tester, events) = Tester::new(ignore);
+    let mut reactor = reactor(tester, |_| {});
+    let begin = now();
+    let all: Vec<Address> = [dead, silent, alive].map(Address::Ip).into();
+    let conn = reactor.connect(all, codec());
+    assert_eq!(turn_until(&mut reactor, "on_open", |_| events.told(opened)), conn);
+    assert!(now() - begin >= Duration::from_millis(250), "the silent one had its time");
+    assert_eq!(reactor.context().peer_addr(conn).unwrap().ip(), Some(alive));
+    expect_silence(&mut reactor, &events);
+
+    // Without the third, each is named.
+    let all: Vec<Address> = [dead, silent].map(Address::Ip).into();
+    let conn = reactor.connect(Dial::from(all).within(Duration::from_millis(300)), codec());
+    let error = turn_until(&mut reactor, "a failure", |_| events.told(failure_of(conn)));
+    assert!(matches!(&error, DialError::TimedOut { attempts } if attempts.len() == 2), "{error}");
+    let kinds: Vec<_> = error.attempts().iter().map(|attempt| attempt.error.kind()).collect();
+    assert_eq!(kinds, [ErrorKind::ConnectionRefused, ErrorKind::TimedOut]);
+    let text = error.to_string();
+    assert!(text.contains(&dead.to_string()) && text.contains(&silent.to_string()), "{text}");
+    assert_eq!(text.lines().count(), 1);
+}
+
+#[test]
+fn what_cannot_be_looked_up_is_one_failure() {
+    let (tester, events) = Tester::new(ignore);
+    let mut reactor = reactor(tester, |_| {});
+    let conn = reactor.connect("no port", codec());
+    let error = turn_until(&mut reactor, "a failure", |_| events.told(failure_of(conn)));
+    assert!(matches!(&error, DialError::Malformed { text } if text == "no port"), "{error}");
+
+    // Nobody has this name (RFC 6761). A resolver that does not know that may take its time to say so.
+    let conn = reactor.connect("nobody.invalid:80", codec());
+    let error = turn_until(&mut reactor, "a failure", |_| events.told(failure_of(conn)));
+    let told = matches!(&error, DialError::Resolve { name, .. } if name == "nobody.invalid:80");
+    assert!(told || matches!(&error, DialError::TimedOut { attempts } if attempts.is_empty()), "{error}");
+    expect_silence(&mut reactor, &events);
+    assert_eq!(reactor.stats().dials_failed, 2);
+}
+
+#[test]
+fn a_loop_that_sleeps_is_woken_by_the_name_it_waits_for() {
+    let listener = TcpListener::bind(v4(0)).unwrap();
+    let (tester, events) = Tester::new(ignore);
+    let mut reactor = reactor(tester, |limits| limits.dial_timeout = Duration::from_secs(3600));
+    reactor.connect(format!("localhost:{}", listener.local_addr().unwrap().port()), codec());
+    let server = Server::run(reactor, events, listener.local_addr().unwrap());
+    server.events.wait_opened();
+    server.expect_rest();
+}
+
+#[test]
+fn a_reactor_that_is_dropped_waits_for_no_name() {
+    let (tester, _events) = Tester::new(ignore);
+    let mut reactor = reactor(tester, |_| {});
+    for n in 0..8 {
+        reactor.connect(format!("nobody-{n}.invalid:80"), codec());
+    }
+    let begin = now();
+    drop(reactor);
+    assert!(now() - begin < Duration::from_secs(1));
+}
+
+#[test]
+fn a_connection_is_dialed_again_until_it_is_closed() {
+    let mut policy = Reconnect::default();
+    policy.delay_min = Duration::from_millis(5);
+    policy.delay_max = Duration::from_millis(20);
+    let (tester, events) = Tester::with_events(ignore, |cx, event| {
+        if let Event::Closed(conn, _) | Event::DialFailed(conn, _) = event {
+            if let Some(next) = cx.successor(*conn) {
+                cx.send(next, b"back again");
+            }
+        }
+    });
+    let mut reactor = reactor(tester, |_| {});
+    // A server that is not up yet: the port is held all along.
+    let (holder, address) = dead_port();
+    reactor.connect(Dial::to(address).reconnect(policy), codec());
+    turn_until(&mut reactor, "some failures", |reactor| (reactor.stats().dials_failed >= 3).then_some(()));
+    holder.listen(16).unwrap();
+    let listener = TcpListener::from(holder);
+    let first = turn_until(&mut reactor, "on_open", |_| events.told(opened));
+    reset(listener.accept().unwrap().0);
+    let second = turn_until(&mut reactor, "on_open", |_| events.told(opened));
+    assert_ne!(first, second);
+    assert_eq!(reactor.context().send(first, b"x"), Sent::Dropped(DropReason::Gone));
+    turn_until(&mut reactor, "the messages", |reactor| (reactor.stats().frames_out == 2).then_some(()));
+    let peer = patient(listener.accept().unwrap().0);
+    expect_frame(&peer, b"back again");
+
+    reactor.context().close(second);
+    turn_until(&mut reactor, "on_close", |_| events.told(closed));
+    expect_silence(&mut reactor, &events);
+    assert_eq!(reactor.stats().connected, 2);
 }

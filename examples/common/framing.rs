@@ -82,6 +82,7 @@ impl FramingOptions {
 
 /// Runs the body with the codec that the options name. The choice is made here, once: the body is compiled for each type
 /// of codec, so that no message has to ask which one it is.
+#[allow(unused_macros, reason = "a program of one framing has nothing to choose")]
 macro_rules! with_codec {
     ($framing:expr, |$codec:ident| $body:expr) => {
         match $framing.codec() {

@@ -16,6 +16,8 @@ use std::fmt::Display;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use mainspring::DialError;
+
 /// Logs go to standard error: warnings and errors, or what `RUST_LOG` says.
 pub(crate) fn start_log() {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
@@ -25,6 +27,20 @@ pub(crate) fn start_log() {
 pub(crate) fn failure(what: impl Display) -> ExitCode {
     let _ = writeln!(std::io::stderr(), "error: {what}");
     ExitCode::FAILURE
+}
+
+/// What to say of a dial that has failed, in one line. The one address that stands in `to` already is not said twice.
+pub(crate) fn dial_failure(to: &str, error: &DialError) -> String {
+    match error.attempts() {
+        [only] if only.address.to_string() == to => match error {
+            DialError::TimedOut { .. } => format!("cannot connect to {to}: no answer in time"),
+            _ => format!("cannot connect to {to}: {}", only.error),
+        },
+        _ => match error {
+            DialError::Resolve { .. } => error.to_string(),
+            _ => format!("cannot connect to {to}: {error}"),
+        },
+    }
 }
 
 /// One line on standard output, at once. A reader that is gone is no reason to stop.

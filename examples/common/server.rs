@@ -48,6 +48,12 @@ pub(crate) struct ServerOptions {
 }
 
 impl ServerOptions {
+    /// The same for a server that has a second connection for each client.
+    pub(crate) fn for_pairs(mut self) -> ServerOptions {
+        self.max_connections = self.max_connections.map(|max| max.saturating_mul(2).min((1 << 30) - 1));
+        self
+    }
+
     fn addresses(&self, or_default: bool) -> Vec<&str> {
         match &self.listen[..] {
             [] if or_default => vec!["127.0.0.1:7000"],

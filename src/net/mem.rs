@@ -1,5 +1,6 @@
 //! An in-memory network with a virtual clock, for tests of the loop: edges as mio gives them, no sleeping.
 
+mod dials;
 mod peer;
 
 use std::collections::{HashMap, VecDeque};
@@ -9,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use super::{Listener, Readiness, Ready, Source, Stream, clock};
 use crate::address::Address;
+pub(crate) use dials::Answer;
+use dials::Dials;
 pub(crate) use peer::Peer;
 
 /// The world: a clock and all connections. Cheap to clone; all clones are the same world.
@@ -27,6 +30,7 @@ struct State {
     /// Waits without a deadline and without events: a real poller would have slept.
     sleeps: usize,
     next_listener: u32,
+    dials: Dials,
 }
 
 #[derive(Debug, Default)]
@@ -41,6 +45,10 @@ struct Backlog {
 #[derive(Debug)]
 struct Link {
     source: Option<Source>,
+    /// Where it was dialed, and whether the dial has succeeded.
+    dialed: Option<(Address, bool)>,
+    /// It was connected to itself.
+    itself: bool,
     input: VecDeque<u8>,
     input_ended: bool,
     output: VecDeque<u8>,
@@ -91,6 +99,7 @@ impl World {
             wakes: 0,
             sleeps: 0,
             next_listener: 0,
+            dials: Dials::default(),
         })))
     }
 
@@ -169,6 +178,8 @@ impl World {
         let mut state = self.state();
         state.links.push(Link {
             source: None,
+            dialed: None,
+            itself: false,
             input: VecDeque::new(),
             input_ended: false,
             output: VecDeque::new(),
@@ -212,6 +223,9 @@ impl World {
         let mut state = self.state();
         let link = &mut state.links[stream.link];
         link.source = Some(source);
+        if matches!(link.dialed, Some((_, false))) && link.error.is_none() {
+            return;
+        }
         let mut readiness = Readiness::WRITABLE;
         if !link.input.is_empty() || link.input_ended || link.error.is_some() {
             readiness = readiness.and(Readiness::READABLE);
@@ -315,7 +329,20 @@ impl MemStream {
         Address::Ip(([127, 0, 0, 1], 40_000 + self.link as u16).into())
     }
 
+    /// The peer's address, once there is one.
+    pub(super) fn dialed_address(&self) -> io::Result<Address> {
+        match &self.world.state().links[self.link].dialed {
+            Some((_, false)) => Err(io::ErrorKind::NotConnected.into()),
+            Some((address, true)) => Ok(address.clone()),
+            None => Ok(self.peer_address()),
+        }
+    }
+
     pub(super) fn local_address(&self) -> Address {
+        let state = self.world.state();
+        if let (true, Some((address, _))) = (state.links[self.link].itself, &state.links[self.link].dialed) {
+            return address.clone();
+        }
         Address::Ip(([127, 0, 0, 1], 7_000).into())
     }
 }

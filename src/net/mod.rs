@@ -10,6 +10,7 @@ pub(crate) mod mem;
 mod options;
 mod poller;
 mod resolve;
+mod resolver;
 mod stream;
 
 pub(crate) use descriptors::{Reserve, descriptor_limit, is_lack_of_descriptors};
@@ -17,6 +18,7 @@ pub(crate) use error_kind::{AcceptVerdict, accept_verdict};
 pub(crate) use io::{Received, Written, receive, send, send_vectored};
 pub(crate) use listener::{KERNEL_BALANCES, Listener};
 pub use options::{Keepalive, ListenOptions, SocketOptions};
-pub(crate) use poller::{Poller, Readiness, Ready, Source, TOKENS_CARRY_GENERATION, Waker};
+pub(crate) use poller::{ATTEMPT_MAX, Poller, Readiness, Ready, Source, TOKENS_CARRY_GENERATION, Waker};
 pub use resolve::{ToAddresses, resolve};
+pub(crate) use resolver::{Found, Resolver};
 pub(crate) use stream::{Dialed, Stream};

@@ -1,5 +1,6 @@
 //! Waits for readiness, and turns mio's events into this crate's own.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,13 +8,19 @@ use std::time::{Duration, Instant};
 use mio::event::Event;
 use mio::{Events, Poll, Token};
 
-use super::{Listener, Stream, clock};
+use super::resolver::{Resolver, Threads};
+use super::{Listener, SocketOptions, Stream, clock};
+use crate::address::Address;
 
 /// The longest sleep: a wait without a deadline wakes once an hour, and no timeout overflows a system call's argument.
 const WAIT_MAX: Duration = Duration::from_secs(3600);
 const COMMANDS: usize = usize::MAX;
-/// Marks the slot of a listener. Connections have slots below it.
+/// Marks the slot of a listener.
 const LISTENER_BIT: u32 = 1 << 31;
+/// Marks the number of a dial's attempt. Connections have slots below it.
+const ATTEMPT_BIT: u32 = 1 << 30;
+/// Attempts have numbers up to this one.
+pub(crate) const ATTEMPT_MAX: u32 = ATTEMPT_BIT - 1;
 
 /// What an event is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +29,8 @@ pub(crate) enum Source {
     Commands,
     /// A listener, by slot.
     Listener(u32),
+    /// An attempt of a dial, by number.
+    Attempt(u32),
     /// A connection, by slot and generation.
     Connection(u32, u32),
 }
@@ -172,6 +181,54 @@ impl Poller {
         }
     }
 
+    /// Begins to connect to `address`, as the attempt with that number. The answer comes with an event.
+    pub(crate) fn dial(
+        &mut self,
+        address: &Address,
+        options: &SocketOptions,
+        number: u32,
+    ) -> io::Result<Stream> {
+        match self {
+            Poller::Os { poll, .. } => {
+                let mut stream = Stream::dial(address, options)?;
+                stream.register(poll.registry(), Token((number | ATTEMPT_BIT) as usize))?;
+                Ok(stream)
+            }
+            #[cfg(test)]
+            Poller::Mem(world) => world.dial(address, number),
+        }
+    }
+
+    /// Makes an attempt that has succeeded the stream of a connection. What it is ready for is told once more.
+    pub(crate) fn promote(&mut self, stream: &mut Stream, slot: u32, generation: u32) -> io::Result<()> {
+        match self {
+            Poller::Os { poll, .. } => stream.rename(poll.registry(), connection_token(slot, generation)),
+            #[cfg(test)]
+            Poller::Mem(world) => {
+                world.register(stream, Source::Connection(slot, generation));
+                Ok(())
+            }
+        }
+    }
+
+    /// Looks names up, and wakes this poller.
+    pub(crate) fn resolver(&self) -> Resolver {
+        match self {
+            Poller::Os { .. } => Resolver::Threads(Threads::new(self.waker())),
+            #[cfg(test)]
+            Poller::Mem(world) => Resolver::Mem(world.clone()),
+        }
+    }
+
+    /// A number that is hard to guess, and the same in each world of tests.
+    pub(crate) fn seed(&self) -> u64 {
+        match self {
+            Poller::Os { .. } => RandomState::new().build_hasher().finish(),
+            #[cfg(test)]
+            Poller::Mem(_) => 7,
+        }
+    }
+
     /// Only for a stream that lives on elsewhere; one that is dropped leaves by itself.
     pub(crate) fn remove_stream(&mut self, stream: &mut Stream) -> io::Result<()> {
         match self {
@@ -233,6 +290,9 @@ fn source(token: Token) -> Source {
     if slot & LISTENER_BIT != 0 {
         return Source::Listener(slot & !LISTENER_BIT);
     }
+    if slot & ATTEMPT_BIT != 0 {
+        return Source::Attempt(slot & !ATTEMPT_BIT);
+    }
     Source::Connection(slot, (token.0 as u64 >> 32) as u32)
 }
 
@@ -247,12 +307,13 @@ mod tests {
     fn a_token_says_what_it_is_about() {
         assert_eq!(source(Token(COMMANDS)), Source::Commands);
         assert_eq!(source(Token((5 | LISTENER_BIT) as usize)), Source::Listener(5));
+        assert_eq!(source(Token((ATTEMPT_MAX | ATTEMPT_BIT) as usize)), Source::Attempt(ATTEMPT_MAX));
         let generation = if TOKENS_CARRY_GENERATION { 7 } else { 0 };
         assert_eq!(source(connection_token(3, 7)), Source::Connection(3, generation));
         let top = if TOKENS_CARRY_GENERATION { u32::MAX } else { 0 };
         assert_eq!(
-            source(connection_token(LISTENER_BIT - 1, u32::MAX)),
-            Source::Connection(LISTENER_BIT - 1, top)
+            source(connection_token(ATTEMPT_BIT - 1, u32::MAX)),
+            Source::Connection(ATTEMPT_BIT - 1, top)
         );
     }
 }

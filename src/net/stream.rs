@@ -10,11 +10,18 @@ use socket2::SockRef;
 use super::SocketOptions;
 use crate::address::Address;
 
+/// Once, for both directions: nothing is re-registered on the hot path. Urgent data cuts a read short with no further event, so
+/// that a short read is not trusted when it was there; that it was needs the interest.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
+
 /// A non-blocking stream: a closed set of kinds, so that users write no type parameter.
 #[derive(Debug)]
 pub(crate) enum Stream {
     Tcp(mio::net::TcpStream),
-    /// A dial that failed before there was a socket.
+    /// The stream of a dial that has no answer yet.
     Nothing,
     #[cfg(test)]
     Mem(super::mem::MemStream),
@@ -27,6 +34,8 @@ pub(crate) enum Dialed {
     Pending,
     /// Connected.
     Open,
+    /// Connected to itself.
+    Itself,
     /// It failed.
     Failed(io::Error),
 }
@@ -53,10 +62,7 @@ impl Stream {
                 // in order, it would still hold it in TIME_WAIT.
                 Ok(local) if local == peer => {
                     self.reset_on_close();
-                    Dialed::Failed(io::Error::new(
-                        io::ErrorKind::ConnectionRefused,
-                        "connected to itself: nobody listens there",
-                    ))
+                    Dialed::Itself
                 }
                 Ok(_) => Dialed::Open,
                 Err(error) => Dialed::Failed(error),
@@ -161,7 +167,7 @@ impl Stream {
             Stream::Tcp(stream) => stream.peer_addr().map(Address::Ip),
             Stream::Nothing => Err(nothing()),
             #[cfg(test)]
-            Stream::Mem(stream) => Ok(stream.peer_address()),
+            Stream::Mem(stream) => stream.dialed_address(),
         }
     }
 
@@ -187,14 +193,18 @@ impl Stream {
     }
 
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        // Once, for both directions: nothing is re-registered on the hot path. Urgent data cuts a read short with no
-        // further event, so that a short read is not trusted when it was there; that it was needs the interest.
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
-        #[cfg(not(any(target_os = "linux", target_os = "android")))]
-        let interest = Interest::READABLE | Interest::WRITABLE;
         match self {
-            Stream::Tcp(stream) => registry.register(stream, token, interest),
+            Stream::Tcp(stream) => registry.register(stream, token, INTEREST),
+            Stream::Nothing => Err(nothing()),
+            #[cfg(test)]
+            Stream::Mem(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Gives it another token. What it is ready for is told once more.
+    pub(super) fn rename(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => registry.reregister(stream, token, INTEREST),
             Stream::Nothing => Err(nothing()),
             #[cfg(test)]
             Stream::Mem(_) => Err(io::ErrorKind::Unsupported.into()),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use log::debug;
 
 use super::Reactor;
-use super::live::{Input, Live, Phase};
+use super::live::{Input, Live, OurSide, Phase};
 use super::pace::Callback;
 use super::table::{Discarded, Lingering, discard};
 use super::timers::Deadline;
@@ -18,6 +18,22 @@ use crate::net::Stream;
 use crate::time::deadline;
 
 impl<H: Handler> Context<H> {
+    /// Ends `conn` in order: no further message is delivered, what is queued is sent, our side is shut, `on_close` follows
+    /// with [`CloseReason::Local`]. Then the bare socket lingers for a moment, so that the peer gets the last reply. A peer
+    /// that does not take it is cut after [`Limits::close_timeout`](crate::Limits::close_timeout). A dial is cancelled, and nothing is dialed again.
+    /// Does nothing on the gone.
+    pub fn close(&mut self, conn: ConnId) {
+        self.stop_redialing(conn);
+        self.begin_close(conn, CloseReason::Local);
+    }
+
+    /// Ends `conn` at once: what is queued is lost, and the peer sees a reset. `on_close` follows with
+    /// [`CloseReason::Aborted`]. A dial is cancelled, and nothing is dialed again.
+    pub fn abort(&mut self, conn: ConnId) {
+        self.stop_redialing(conn);
+        self.end(conn, CloseReason::Aborted);
+    }
+
     /// No further message; what is queued and owed is still sent. Then it ends for `reason`.
     pub(super) fn begin_finish(&mut self, conn: ConnId, reason: CloseReason) {
         self.begin_end(conn, Phase::Finishing, reason);
@@ -29,6 +45,27 @@ impl<H: Handler> Context<H> {
             Some(Phase::Dialing | Phase::Opening) => self.end(conn, reason),
             _ => self.begin_end(conn, Phase::Closing, reason),
         }
+    }
+
+    /// Ends our output on `conn`: the FIN goes behind everything that is queued, and nothing more can be sent. What the peer
+    /// sends still comes; the connection ends when the peer has ended its input too, whatever
+    /// [`on_half_close`](Handler::on_half_close) answers, or when it is closed. A dial does so when it is open. False when it
+    /// is gone, or on its way to the end already.
+    pub fn end_output(&mut self, conn: ConnId) -> bool {
+        self.end_series();
+        let Some(live) = self.table.get_mut(conn) else { return false };
+        if live.phase >= Phase::Finishing || live.is_detaching() {
+            return false;
+        }
+        if live.output == OurSide::Open {
+            live.output = OurSide::Ending;
+        }
+        if live.input == Input::Finished {
+            self.begin_finish(conn, CloseReason::Peer { truncated: false });
+        } else {
+            self.mark_dirty(conn);
+        }
+        true
     }
 
     fn begin_end(&mut self, conn: ConnId, phase: Phase, reason: CloseReason) {
@@ -77,6 +114,7 @@ impl<H: Handler> Context<H> {
             Phase::Dialing | Phase::Opening => {
                 let error = match reason {
                     CloseReason::Io(error) => DialError::Io(error),
+                    CloseReason::SlowConsumer | CloseReason::MemoryLimit => DialError::Overflow,
                     _ => DialError::Cancelled,
                 };
                 return self.fail_dial(conn, error);
@@ -87,7 +125,9 @@ impl<H: Handler> Context<H> {
         live.halts.set(Halt::Phase);
         live.inbox.release(&mut self.pool);
         self.drain.note_lost(live.outbox.bytes());
-        live.lossy = !live.outbox.is_empty();
+        if !live.outbox.is_empty() {
+            live.output = OurSide::Lost;
+        }
         live.outbox.clear(&mut self.pool);
         self.account(conn);
         self.ending.push((conn, reason));
@@ -103,6 +143,7 @@ impl<H: Handler> Context<H> {
         live.halts.set(Halt::Phase);
         live.outbox.clear(&mut self.pool);
         self.account(conn);
+        self.stop_dial(conn);
         self.dials_failed.push((conn, error));
     }
 
@@ -136,7 +177,7 @@ impl<H: Handler> Context<H> {
     fn lingers_until(&self, conn: ConnId, reason: &CloseReason) -> Option<Instant> {
         let live = self.table.get(conn)?;
         let never = self.limits.lingering_max == 0 || self.drain.over;
-        if never || reason.is_hard() || live.input != Input::Open || live.lossy {
+        if never || reason.is_hard() || live.input != Input::Open || live.output == OurSide::Lost {
             return None;
         }
         let silent = matches!(reason, CloseReason::Shutdown | CloseReason::IdleTimeout);
@@ -236,15 +277,18 @@ impl<H: Handler> Reactor<H> {
             let cx = &mut self.cx;
             let Some(live) = cx.table.get(conn) else { continue };
             let until = cx.lingers_until(conn, &reason);
-            let reset = live.lossy || matches!(reason, CloseReason::Aborted);
+            let opened = live.opened;
+            let reset = live.output == OurSide::Lost || matches!(reason, CloseReason::Aborted);
             debug!("connection {conn} from {} closed: {reason}", live.peer);
             let session = cx.strip(conn);
             cx.stats.count_close(&reason);
+            cx.redial(conn, Some(opened));
             if let Some(session) = session {
                 self.call(Callback::Close, Some(conn), |handler, cx| {
                     handler.on_close(cx, conn, reason, session);
                 });
             }
+            self.cx.dials.successor = None;
             self.cx.retire(conn, reset, until);
             self.cx.retry_paused_listeners();
         }
@@ -259,11 +303,13 @@ impl<H: Handler> Reactor<H> {
             let session = self.cx.strip(conn);
             debug!("dial {conn} failed: {error}");
             self.cx.stats.dials_failed += 1;
+            self.cx.redial(conn, None);
             if let Some(session) = session {
                 self.call(Callback::DialFailed, Some(conn), |handler, cx| {
                     handler.on_dial_failed(cx, conn, error, session);
                 });
             }
+            self.cx.dials.successor = None;
             self.cx.table.remove(conn);
         }
     }
@@ -292,6 +338,7 @@ impl<H: Handler> Context<H> {
     /// Takes an open connection apart: its socket with all bytes in between, and its session. What is left of it is known
     /// until the caller has told the handler, and removes it.
     pub(super) fn take_out(&mut self, conn: ConnId) -> Option<(Option<Detached>, Option<H::Session>)> {
+        self.stop_redialing(conn);
         let session = self.strip(conn);
         let Context { table, pool, poller, stats, .. } = self;
         let live = table.get_mut(conn)?;

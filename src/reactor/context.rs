@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
+use super::attempts::Dials;
 use super::listeners::ListenerEntry;
-use super::live::Phase;
+use super::live::{OurSide, Phase};
 use super::log_gate::LogGate;
 use super::memory::Memory;
 use super::pace::Pace;
@@ -24,12 +25,13 @@ use super::timers::Deadline;
 use crate::address::Address;
 use crate::buffer::{Ledger, Pool};
 use crate::connection::{CloseReason, Halt};
+use crate::dial::unknown_peer;
 use crate::error::{DialError, Error};
 use crate::handle::{Command, Handle, Queue};
 use crate::handler::Handler;
 use crate::id::{ConnId, ListenerId};
 use crate::limits::{CONNECTIONS_MAX, Limits};
-use crate::net::{Poller, Reserve, SocketOptions};
+use crate::net::{Poller, Reserve, Resolver, SocketOptions};
 use crate::stats::Stats;
 use crate::time::{Tick, Timers};
 
@@ -90,6 +92,9 @@ pub struct Context<H: Handler> {
     pub(super) overflowing: Vec<ConnId>,
     /// Those that have ended, and why.
     pub(super) ending: Vec<(ConnId, CloseReason)>,
+    /// Dials under way.
+    pub(super) dials: Dials<H::Codec>,
+    pub(super) resolver: Resolver,
     /// Dials that have failed, and why.
     pub(super) dials_failed: Vec<(ConnId, DialError)>,
     /// Those whose socket the handler asked for.
@@ -171,6 +176,8 @@ impl<H: Handler> Context<H> {
             writable: Vec::new(),
             overflowing: Vec::new(),
             ending: Vec::new(),
+            dials: Dials::new(poller.seed()),
+            resolver: poller.resolver(),
             dials_failed: Vec::new(),
             detaching: Vec::new(),
             lingerers: VecDeque::new(),
@@ -219,14 +226,15 @@ impl<H: Handler> Context<H> {
         self.table.open()
     }
 
-    /// Whether `conn` takes messages to send: false for the gone and the closing. A dial does, and sends when it is open.
+    /// Whether `conn` takes messages to send: false for the gone, the closing, and those whose
+    /// [output has ended](Context::end_output). A dial does, and sends when it is open.
     pub fn is_open(&self, conn: ConnId) -> bool {
-        self.table.get(conn).is_some_and(|live| live.phase < Phase::Closing)
+        self.table.get(conn).is_some_and(|live| live.phase < Phase::Closing && live.output == OurSide::Open)
     }
 
-    /// The peer's address. Known until `on_close` has returned.
+    /// The peer's address. Known until `on_close` has returned; that of a dial to a name is when it is open.
     pub fn peer_addr(&self, conn: ConnId) -> Option<&Address> {
-        self.table.get(conn).map(|live| &live.peer)
+        self.table.get(conn).map(|live| &live.peer).filter(|peer| **peer != unknown_peer())
     }
 
     /// Our own address on that connection, asked of the system.
@@ -283,7 +291,7 @@ impl<H: Handler> Context<H> {
     /// Sets options on the socket of `conn`.
     ///
     /// # Errors
-    /// The connection is gone (`NotConnected`), or the system refuses an option.
+    /// The connection is gone or not open yet (`NotConnected`), or the system refuses an option.
     pub fn set_options(&mut self, conn: ConnId, options: &SocketOptions) -> std::io::Result<()> {
         let live = self.table.get_mut(conn).ok_or(std::io::ErrorKind::NotConnected)?;
         live.stream.apply(options)
@@ -340,19 +348,6 @@ impl<H: Handler> Context<H> {
         // Flushing looks whether that was the last thing to wait for.
         self.mark_dirty(conn);
         true
-    }
-
-    /// Ends `conn` in order: no further message is delivered, what is queued is sent, our side is shut, `on_close` follows
-    /// with [`CloseReason::Local`]. Then the bare socket lingers for a moment, so that the peer gets the last reply. A peer
-    /// that does not take it is cut after [`Limits::close_timeout`]. A dial is cancelled. Does nothing on the gone.
-    pub fn close(&mut self, conn: ConnId) {
-        self.begin_close(conn, CloseReason::Local);
-    }
-
-    /// Ends `conn` at once: what is queued is lost, and the peer sees a reset. `on_close` follows with
-    /// [`CloseReason::Aborted`].
-    pub fn abort(&mut self, conn: ConnId) {
-        self.end(conn, CloseReason::Aborted);
     }
 
     /// Takes the socket of `conn` out of the reactor, at the end of this turn: `on_detach` gets it with the bytes that
@@ -412,6 +407,7 @@ impl<H: Handler> Context<H> {
             || self.batch_was_full
             || self.drain.is_due()
             || self.queue.is_due()
+            || self.resolver.is_due()
     }
 
     /// The time until there is something to do without an event.

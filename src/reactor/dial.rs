@@ -1,17 +1,15 @@
 //! Connections that begin on this side: dials, and sockets that come from elsewhere or go there.
 
-use log::debug;
-
 use super::live::{Live, Phase};
 use super::pace::Callback;
-use super::timers::Deadline;
 use super::{Context, Reactor};
 use crate::address::Address;
 use crate::connection::Halt;
-use crate::error::{DialError, Error};
+use crate::dial::Dial;
+use crate::error::Error;
 use crate::handler::Handler;
 use crate::id::ConnId;
-use crate::net::{Dialed, SocketOptions, Stream};
+use crate::net::{SocketOptions, Stream};
 
 /// A socket that was handed out by [`Context::detach`] or [`Reactor::into_std`].
 #[derive(Debug)]
@@ -28,56 +26,27 @@ pub struct Detached {
 }
 
 impl<H: Handler> Context<H> {
-    /// Connects to `address`. The answer is `on_open` or `on_dial_failed`, exactly one of them and never from inside this
-    /// call. The name is that of the connection to come: it can be sent to, closed, and given a session already; what is
-    /// waits. Without an answer the dial ends after [`Limits::dial_timeout`](crate::Limits::dial_timeout).
+    /// Connects to what [`Dial`] can be made of: an address, several, or text such as `192.0.2.1:7000` or `HOST:PORT`. The
+    /// answer is `on_open` or `on_dial_failed`, exactly one of them and never from inside this call. The name is that of the
+    /// connection to come, whichever address it comes to: it can be sent to, closed, and given a session already; what is
+    /// sent waits.
+    ///
+    /// A name is looked up beside the loop, on up to four threads of the reactor's own, which are there only while there are
+    /// names to look up. Every address (64 at most) is tried, those of both families by turns: the next one when the last has
+    /// not answered within 250 ms, or at once when one has failed (RFC 8305). The first to answer is taken, the others are
+    /// dropped. Without an answer the dial ends after [`Limits::dial_timeout`](crate::Limits::dial_timeout), looking up
+    /// included. A failure names each address and what has become of it.
+    ///
+    /// Do not wait inside a callback for the connection: it is this thread that has to finish it.
     ///
     /// While the reactor shuts down nothing is dialed: the name is that of a connection that is gone, and no callback comes.
-    pub fn connect(&mut self, address: impl Into<Address>, codec: H::Codec) -> ConnId {
-        let options = self.dial_options;
-        self.connect_with(address, codec, &options)
+    pub fn connect(&mut self, to: impl Into<Dial>, codec: H::Codec) -> ConnId {
+        self.dial(to.into(), codec)
     }
 
-    /// As [`connect`](Context::connect), with options for the socket. They are set after the connect has begun, so that
-    /// buffer sizes come too late to change the window scale.
-    pub fn connect_with(
-        &mut self,
-        address: impl Into<Address>,
-        codec: H::Codec,
-        options: &SocketOptions,
-    ) -> ConnId {
-        // A handler that answers a failed dial with the next one would keep the shutdown from its end.
-        if self.is_shutting_down() {
-            return self.table.dead_id();
-        }
-        let address = address.into();
-        let now = self.tick;
-        let (stream, early) = match Stream::dial(&address, options) {
-            Ok(stream) => (stream, None),
-            Err(error) => (Stream::Nothing, Some(DialError::Io(error))),
-        };
-        let live = Live::new(stream, address, codec, Phase::Dialing, now);
-        let within = self.limits.dial_timeout;
-        let (conn, early) = self.insert_dial(live, early);
-        match early {
-            Some(error) => self.fail_dial(conn, error),
-            None => self.watch(conn, within, Deadline::Dial(conn)),
-        }
-        conn
-    }
-
-    /// A dial has a name even when it fails at once.
-    fn insert_dial(
-        &mut self,
-        mut live: Live<H::Codec, H::Session>,
-        early: Option<DialError>,
-    ) -> (ConnId, Option<DialError>) {
-        live.overflow = self.limits.overflow;
-        let next = self.table.next_id();
-        let early = early.or_else(|| {
-            self.poller.add_stream(&mut live.stream, next.slot, next.generation).map_err(DialError::Io).err()
-        });
-        (self.table.insert(live), early)
+    /// As [`connect`](Context::connect), with options for the sockets, see [`Dial::options`].
+    pub fn connect_with(&mut self, to: impl Into<Dial>, codec: H::Codec, options: &SocketOptions) -> ConnId {
+        self.dial(to.into().options(*options), codec)
     }
 
     /// Takes in a connected socket that was made elsewhere. `on_open` comes in this turn or the next; it counts as
@@ -104,28 +73,6 @@ impl<H: Handler> Context<H> {
 }
 
 impl<H: Handler> Reactor<H> {
-    /// An event for a dial: whether it has succeeded.
-    pub(super) fn dial_answered(&mut self, conn: ConnId) {
-        let Some(live) = self.cx.table.get_mut(conn) else { return };
-        match live.stream.dialed() {
-            Dialed::Pending => {}
-            Dialed::Open => {
-                live.phase = Phase::Opening;
-                live.writable = true;
-                live.readable = true;
-                let watch = live.watch.take();
-                if let Some(key) = watch {
-                    self.cx.timers.cancel(key);
-                }
-                self.open(conn);
-            }
-            Dialed::Failed(error) => {
-                debug!("dial {conn}: {error}");
-                self.cx.fail_dial(conn, DialError::Io(error));
-            }
-        }
-    }
-
     /// Takes the socket of `conn` out of the reactor, now: between turns nothing is in the middle of anything. The handler
     /// gets `on_close` with [`CloseReason::Detached`](crate::CloseReason::Detached). `None` when the connection is not open.
     pub fn into_std(&mut self, conn: ConnId) -> Option<Detached> {

@@ -3,7 +3,7 @@
 use std::io::IoSlice;
 
 use super::Context;
-use super::live::{Live, Phase};
+use super::live::{Live, OurSide, Phase};
 use crate::buffer::{Pool, SLICES};
 use crate::codec::Codec;
 use crate::connection::{CloseReason, Halt};
@@ -57,8 +57,11 @@ impl<H: Handler> Context<H> {
         }
         let Context { table, tick, .. } = self;
         let Some(live) = table.get_mut(conn) else { return };
-        let quiet =
-            live.phase == Phase::Open && !live.above_mark && !live.overflowed && live.held() == live.counted;
+        let quiet = live.phase == Phase::Open
+            && !live.above_mark
+            && !live.overflowed
+            && live.held() == live.counted
+            && live.output != OurSide::Ending;
         if live.outbox.is_empty() {
             live.waits = false;
         } else if !live.waits {
@@ -97,6 +100,11 @@ impl<H: Handler> Context<H> {
             }
         }
         let Some(live) = self.table.get_mut(conn) else { return };
+        if live.output == OurSide::Ending && live.phase == Phase::Open && live.outbox.is_empty() {
+            live.output = OurSide::Ended;
+            // It fails on a socket that is broken, and that has an event of its own.
+            drop(live.stream.shut_down_writing());
+        }
         if live.overflowed && live.outbox.bytes() <= low_mark {
             live.overflowed = false;
         }

@@ -8,7 +8,7 @@ use log::{debug, warn};
 
 use super::Context;
 use super::Reactor;
-use super::live::{Live, Phase};
+use super::live::{Live, OurSide, Phase};
 use super::pace::Callback;
 use super::timers::Deadline;
 use crate::address::Address;
@@ -382,7 +382,7 @@ impl<H: Handler> Reactor<H> {
         (live.opened, live.active) = (self.cx.tick, self.cx.tick);
         let free = live.halts.lift(Halt::Phase);
         let unfinished = live.is_unfinished();
-        let waiting = !live.outbox.is_empty();
+        let waiting = !live.outbox.is_empty() || live.output != OurSide::Open;
         debug!("connection {conn} {} {}", if live.dialed { "to" } else { "from" }, live.peer);
         if live.dialed {
             self.cx.stats.connected += 1;

@@ -38,6 +38,19 @@ pub(super) enum Input {
     Finished,
 }
 
+/// Where our own output stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OurSide {
+    /// More may be sent.
+    Open,
+    /// Nothing more is taken; our side is shut when what is queued has been written.
+    Ending,
+    /// Our side is shut. The peer's may be open still.
+    Ended,
+    /// The connection has ended with bytes unsent: its socket is cut by a reset.
+    Lost,
+}
+
 /// One connection.
 ///
 /// In memory as written: what each message touches is together at the front, in four lines of a cache, and what only the ends
@@ -49,6 +62,7 @@ pub(super) struct Live<C, S> {
     pub(super) phase: Phase,
     pub(super) halts: Halts,
     pub(super) input: Input,
+    pub(super) output: OurSide,
     /// The socket may have something to read. Only a read that says so clears it.
     pub(super) readable: bool,
     /// The socket may have room. Only a write that says so clears it.
@@ -75,8 +89,6 @@ pub(super) struct Live<C, S> {
     pub(super) writable_due: bool,
     /// It is read although its outbox is above the mark.
     pub(super) reads_above_mark: bool,
-    /// It ended with bytes unsent: its socket is cut by a reset.
-    pub(super) lossy: bool,
     /// We dialed it.
     pub(super) dialed: bool,
     /// What becomes of messages that it does not take fast enough.
@@ -144,6 +156,7 @@ impl<C: Codec, S: Default> Live<C, S> {
             phase,
             halts,
             input: Input::Open,
+            output: OurSide::Open,
             readable: false,
             writable: phase != Phase::Dialing,
             read_closed: false,
@@ -154,7 +167,6 @@ impl<C: Codec, S: Default> Live<C, S> {
             above_mark: false,
             writable_due: false,
             reads_above_mark: phase == Phase::Dialing,
-            lossy: false,
             dialed: phase == Phase::Dialing,
             overflow: Overflow::Close,
             overflowed: false,

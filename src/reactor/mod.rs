@@ -5,6 +5,7 @@
 
 mod admit;
 mod adopt;
+mod attempts;
 mod broadcast;
 mod builder;
 mod close;
@@ -25,6 +26,7 @@ mod pace;
 mod panics;
 mod rates;
 mod receive;
+mod redial;
 mod seat;
 mod send;
 mod series;
@@ -56,7 +58,7 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use crate::address::Address;
+use crate::dial::Dial;
 use crate::error::Error;
 use crate::handle::Handle;
 use crate::handler::Handler;
@@ -64,7 +66,7 @@ use crate::id::ConnId;
 use crate::limits::Limits;
 use crate::net::{ListenOptions, Listener, Readiness, Ready, Source, ToAddresses};
 use crate::stats::Stats;
-use live::{Input, Phase};
+use live::{Input, OurSide, Phase};
 use table::Found;
 
 /// What a turn leaves.
@@ -87,7 +89,7 @@ pub enum Flow {
 /// 1. Wait for events, for no longer than the next deadline. Then the time is taken, once.
 /// 2. Each event: clients are accepted, connections read, their messages delivered and their replies written.
 /// 3. Connections with something left over from the last turn.
-/// 4. Commands of other threads.
+/// 4. Commands of other threads, and names that were looked up.
 /// 5. Timers that are due.
 /// 6. What was queued for others is written; `on_writable`, `on_overflow`.
 /// 7. Connections that have ended: `on_close`, then their sockets and slots are let go.
@@ -120,7 +122,7 @@ impl<H: Handler> Reactor<H> {
         Reactor { handler, ready: Vec::with_capacity(cx.limits.events), cx, started: false }
     }
 
-    /// Listens on `address`, at once: an [`Address`], a `SocketAddr`, or text such as `127.0.0.1:7000`, `[::1]:0` or
+    /// Listens on `address`, at once: an [`Address`](crate::Address), a `SocketAddr`, or text such as `127.0.0.1:7000`, `[::1]:0` or
     /// `localhost:7000`. Each client gets a clone of `codec`.
     ///
     /// A name is looked up by the system's resolver, which may block; the first of its addresses that can be bound is
@@ -153,9 +155,9 @@ impl<H: Handler> Reactor<H> {
         Err(last)
     }
 
-    /// Connects to `address`, see [`Context::connect`].
-    pub fn connect(&mut self, address: impl Into<Address>, codec: H::Codec) -> ConnId {
-        self.context().connect(address, codec)
+    /// Connects to an address or a name, see [`Context::connect`].
+    pub fn connect(&mut self, to: impl Into<Dial>, codec: H::Codec) -> ConnId {
+        self.context().connect(to, codec)
     }
 
     /// A handle for other threads.
@@ -268,7 +270,10 @@ impl<H: Handler> Reactor<H> {
                 Source::Listener(slot) => {
                     self.cx.listener_is_ready(slot);
                 }
-                // The queue is looked at in every turn.
+                Source::Attempt(number) => {
+                    self.attempt_answered(number, event.readiness);
+                }
+                // The queue and the resolver are looked at in every turn.
                 Source::Commands => {}
             }
         }
@@ -281,6 +286,7 @@ impl<H: Handler> Reactor<H> {
         keep_memory(&mut self.cx.listeners_due, listeners);
 
         self.run_commands();
+        self.cx.names_found();
         self.expire();
         for conn in mem::take(&mut self.cx.opening) {
             self.open(conn);
@@ -314,7 +320,7 @@ impl<H: Handler> Reactor<H> {
         self.cx.next_timeout(self.cx.poller.now())
     }
 
-    /// An event of a connection, a dial or a lingering socket.
+    /// An event of a connection or a lingering socket.
     fn connection_is_ready(&mut self, slot: u32, generation: u32, readiness: Readiness) {
         let (conn, live) = match self.cx.table.find(slot, generation) {
             Found::Live(conn, live) => (conn, live),
@@ -338,13 +344,15 @@ impl<H: Handler> Reactor<H> {
         if live.input == Input::Open {
             live.readable |= readiness.may_be_read();
         }
+        // A dial has no socket of its own: its attempts have.
         if live.phase == Phase::Dialing {
-            return self.dial_answered(conn);
+            return;
         }
         // An error is noted at once where no read would find it.
         let unread = !live.halts.is_empty() || live.input != Input::Open;
-        if unread && (readiness.has(Readiness::ERROR) || readiness.has(Readiness::WRITE_CLOSED)) {
-            // Our own side is never shut on a live connection: one that can take nothing more is broken.
+        // One that can take nothing more is broken, unless it was we who have shut our side.
+        let shut = readiness.has(Readiness::WRITE_CLOSED) && live.output != OurSide::Ended;
+        if unread && (readiness.has(Readiness::ERROR) || shut) {
             let error = live.stream.take_error().ok().flatten();
             return self.cx.end(conn, error.map_or(crate::CloseReason::Reset, crate::CloseReason::from_io));
         }

@@ -4,7 +4,7 @@ use std::mem;
 
 use log::{trace, warn};
 
-use super::live::{Input, Live, Phase};
+use super::live::{Input, OurSide, Phase};
 use super::pace::Callback;
 use super::{Context, Reactor};
 use crate::codec::{Codec, FrameError, Scan};
@@ -253,8 +253,10 @@ impl<H: Handler> Reactor<H> {
         live.inbox.release(&mut self.cx.pool);
         let answer = self.handler.on_half_close(&mut self.cx, conn);
         // One that was detached in there leaves whole.
-        let leaves = self.cx.table.get(conn).is_none_or(Live::is_detaching);
-        if answer == HalfClose::CloseWhenFlushed && !leaves {
+        let Some(live) = self.cx.table.get(conn) else { return false };
+        // One whose both sides have ended has nothing to be kept for.
+        let over = answer == HalfClose::CloseWhenFlushed || live.output != OurSide::Open;
+        if over && !live.is_detaching() {
             self.cx.begin_finish(conn, CloseReason::Peer { truncated });
         }
         false

@@ -3,7 +3,7 @@
 use std::io::IoSlice;
 
 use super::Context;
-use super::live::{Live, Phase};
+use super::live::{Live, OurSide, Phase};
 use crate::buffer::Label;
 use crate::codec::{Codec, EncodeError, Output, Part, Segments};
 use crate::connection::{CloseReason, Halt};
@@ -41,7 +41,7 @@ impl Sent {
 pub enum DropReason {
     /// There is no such connection any more.
     Gone,
-    /// It is closing, and takes nothing more.
+    /// It is closing, or [its output was ended](Context::end_output), and takes nothing more.
     Closing,
     /// More than the write limit waits for it already; it is closed as a slow consumer.
     SlowConsumer,
@@ -57,7 +57,7 @@ impl<C: Codec, S: Default> Live<C, S> {
     /// Why nothing can be appended, if so. `exempt`: it is sent from its own callback, or for control.
     #[inline]
     pub(super) fn refuses(&self, limits: &Limits, exempt: bool) -> Option<DropReason> {
-        if self.phase >= Phase::Closing {
+        if self.phase >= Phase::Closing || self.output != OurSide::Open {
             return Some(DropReason::Closing);
         }
         if self.outbox.bytes() > limits.write_limit && !exempt {

@@ -7,7 +7,6 @@ use super::pace::Callback;
 use super::rates::RateGroup;
 use super::{Context, Reactor};
 use crate::connection::CloseReason;
-use crate::error::DialError;
 use crate::handler::{Handler, Timer};
 use crate::id::{ConnId, ListenerId, TimerId};
 use crate::time::{TimerKey, deadline};
@@ -20,9 +19,18 @@ const TRIM_EVERY: Duration = Duration::from_secs(1);
 /// What a deadline is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Deadline {
-    User { key: u64, conn: Option<ConnId>, period: Option<Duration> },
+    User {
+        key: u64,
+        conn: Option<ConnId>,
+        period: Option<Duration>,
+    },
     Open(ConnId),
+    /// No answer in time.
     Dial(ConnId),
+    /// The next address may be tried.
+    Attempt(ConnId),
+    /// It is time to dial again.
+    Redial(ConnId),
     Close(ConnId),
     Linger(ConnId),
     Accept(ListenerId),
@@ -169,7 +177,15 @@ impl<H: Handler> Reactor<H> {
                 Deadline::Linger(conn) => self.cx.cut_lingering(conn, false),
                 Deadline::Dial(conn) => {
                     self.cx.timers.cancel(key);
-                    self.cx.fail_dial(conn, DialError::TimedOut);
+                    self.cx.dial_timed_out(conn);
+                }
+                Deadline::Attempt(conn) => {
+                    self.cx.timers.cancel(key);
+                    self.cx.advance_dial(conn);
+                }
+                Deadline::Redial(conn) => {
+                    self.cx.timers.cancel(key);
+                    self.cx.dial_again(conn);
                 }
                 Deadline::Close(conn) if self.cx.still_moves(conn, key) => {}
                 Deadline::Close(conn) => {

@@ -1,8 +1,11 @@
 //! Deadlines. Pure: the present is an argument.
 
+mod backoff;
 mod rate;
 mod timers;
 
+pub use backoff::Reconnect;
+pub(crate) use backoff::{Backoff, Random};
 pub use rate::Rate;
 pub(crate) use rate::{Allowance, Buckets};
 pub(crate) use timers::{TimerKey, Timers};

@@ -85,6 +85,28 @@ fn a_name_with_several_addresses_is_tried_in_turn() {
 }
 
 #[test]
+fn a_name_that_nobody_answers_at_says_each_address_and_why() {
+    use std::net::ToSocketAddrs;
+    // Held and not listened on, so that nobody else has it meanwhile.
+    let held = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    let any: std::net::SocketAddr = "127.0.0.1:0".parse().expect("an address");
+    held.bind(&any.into()).expect("a port is free");
+    let port = held.local_addr().expect("it is bound").as_socket().expect("it is IP").port();
+    let name = format!("localhost:{port}");
+    let ended = run(&name, b"");
+    let mut addresses: Vec<_> =
+        name.to_socket_addrs().expect("it is known").map(|address| address.to_string()).collect();
+    addresses.push(name);
+    let words: Vec<&str> = addresses.iter().map(String::as_str).collect();
+    ended.expect_failure(&words);
+}
+
+#[test]
+fn a_name_that_nobody_has_is_one_line() {
+    run("nobody.invalid:80 --timeout 30s", b"").expect_failure(&["nobody.invalid:80"]);
+}
+
+#[test]
 fn frames_are_printed_as_they_come_while_the_input_is_open() {
     let server = Program::serve("echo", "");
     let mut client = Program::start("client", &format!("{} --wait 100ms", server.address()));

@@ -10,6 +10,7 @@ mod echo;
 mod latency;
 mod life;
 mod limits;
+mod proxy;
 mod reactors;
 mod support;
 mod tensor;

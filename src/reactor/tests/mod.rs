@@ -3,12 +3,16 @@
 mod accepting;
 mod closing;
 mod commands;
+mod dialing;
 mod flow;
+mod halves;
 mod messages;
+mod names;
 mod overflow;
 mod panicking;
 mod random;
 mod rates;
+mod redialing;
 mod sending;
 mod shutdown;
 mod threads;
@@ -53,6 +57,8 @@ pub(super) struct Recorder {
     script: Script,
     half_close: HalfClose,
     admit: Admission,
+    /// Why dials have failed.
+    failures: Vec<DialError>,
     inside: bool,
     /// Open connections and their fate: false once closed.
     alive: HashMap<ConnId, bool>,
@@ -77,7 +83,11 @@ impl Recorder {
             | Event::HalfClose(conn) => {
                 assert_eq!(self.alive.get(conn), Some(&true), "{event:?} of a connection that is not open");
             }
-            Event::Overload | Event::Timer(_) | Event::DialFailed(_) | Event::Shutdown => {}
+            Event::DialFailed(conn) => {
+                assert_eq!(self.alive.insert(*conn, false), None, "a dial with two answers: {conn}");
+                assert!(!cx.send(*conn, b"to the dead").is_queued(), "the dead take nothing");
+            }
+            Event::Overload | Event::Timer(_) | Event::Shutdown => {}
         }
         (self.script)(cx, &event);
         self.events.push(event);
@@ -117,7 +127,8 @@ impl Handler for Recorder {
     fn on_close(&mut self, cx: &mut Context<Self>, conn: ConnId, reason: CloseReason, _: u32) {
         self.note(cx, Event::Close(conn, reason.name()));
     }
-    fn on_dial_failed(&mut self, cx: &mut Context<Self>, conn: ConnId, _: DialError, _: u32) {
+    fn on_dial_failed(&mut self, cx: &mut Context<Self>, conn: ConnId, error: DialError, _: u32) {
+        self.failures.push(error);
         self.note(cx, Event::DialFailed(conn));
     }
     fn on_shutdown(&mut self, cx: &mut Context<Self>) {
@@ -169,6 +180,7 @@ pub(super) fn rig_with(
         script: Box::new(script),
         half_close: HalfClose::CloseWhenFlushed,
         admit: Admission::Admit,
+        failures: Vec::new(),
         inside: false,
         alive: HashMap::new(),
     };
@@ -218,6 +230,12 @@ impl Rig {
     /// The events since the last call.
     pub(super) fn events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.reactor.handler_mut().events)
+    }
+
+    /// Why dials have failed since the last call, as text.
+    pub(super) fn failures(&mut self) -> Vec<String> {
+        let failures = std::mem::take(&mut self.reactor.handler_mut().failures);
+        failures.iter().map(ToString::to_string).collect()
     }
 
     /// The messages since the last look at the events, without who sent them.

@@ -2,9 +2,10 @@
 //! recorder and after each rest of the loop.
 
 use super::*;
+use crate::net::mem::Answer;
 use crate::net::{Readiness, Source};
 use crate::reactor::{Direction, To};
-use crate::{Overflow, Rate};
+use crate::{Dial, Overflow, Rate, Reconnect};
 
 /// A small generator (xorshift64*), so that a seed says all.
 #[derive(Clone)]
@@ -24,10 +25,14 @@ impl Random {
 
 /// One of the verbs, for one of the connections.
 fn act(cx: &mut Context<Recorder>, random: &mut Random, own: Option<ConnId>) {
-    let all: Vec<_> = cx.connections().to_vec();
+    let all: Vec<_> = if random.below(3) == 0 { cx.table.all().collect() } else { cx.connections().to_vec() };
+    if random.below(12) == 0 {
+        return dial(cx, random);
+    }
     let Some(any) = all.get(random.below(all.len())).copied().or(own) else { return };
     let conn = if random.below(2) == 0 { own.unwrap_or(any) } else { any };
-    match random.below(22) {
+    match random.below(23) {
+        22 => drop(cx.end_output(conn)),
         0 => cx.close(conn),
         1 => cx.abort(conn),
         2 => drop(cx.pause(conn)),
@@ -79,6 +84,39 @@ fn direction(random: &mut Random) -> Direction {
     if random.below(2) == 0 { Direction::Input } else { Direction::Output }
 }
 
+/// A dial to somewhere or nowhere, perhaps again and again.
+fn dial(cx: &mut Context<Recorder>, random: &mut Random) {
+    let places =
+        ["192.0.2.1:1", "192.0.2.2:1", "192.0.2.3:1", "near:1", "far:1", "slow:1", "unknown:1", "nonsense"];
+    let mut dial = Dial::to(places[random.below(places.len())]);
+    if random.below(2) == 0 {
+        dial = dial.within(Duration::from_millis(random.below(2_000) as u64));
+    }
+    if random.below(3) == 0 {
+        dial = dial.reconnect(Reconnect::default());
+    }
+    cx.connect(dial, LengthPrefixed::default());
+}
+
+/// What becomes of dials from now on.
+fn answer(rig: &Rig, random: &mut Random) {
+    let kind = std::io::ErrorKind::ConnectionRefused;
+    let answers = [
+        Answer::Silence,
+        Answer::Opens,
+        Answer::Opens,
+        Answer::Fails(kind),
+        Answer::FailsAtOnce(kind),
+        Answer::Itself,
+    ];
+    for address in ["192.0.2.1:1", "192.0.2.2:1", "[2001:db8::1]:1", "[2001:db8::2]:1"] {
+        rig.world.answers(address, answers[random.below(answers.len())]);
+    }
+    rig.world.knows("near", &["2001:db8::1", "192.0.2.1"]);
+    rig.world.knows("far", &["192.0.2.2", "192.0.2.1", "2001:db8::2", "2001:db8::1"]);
+    if random.below(2) == 0 { rig.world.hangs("slow") } else { rig.world.knows("slow", &["192.0.2.1"]) }
+}
+
 fn run(seed: u64) {
     let mut limits = Limits::default();
     (limits.high_mark, limits.low_mark, limits.write_limit) = (20_000, 5_000, 60_000);
@@ -103,7 +141,9 @@ fn run(seed: u64) {
     let mut random = Random::new(seed ^ 0xabcd);
     let mut peers: Vec<Peer> = Vec::new();
     for _ in 0..150 {
-        match random.below(14) {
+        match random.below(16) {
+            14 => answer(&rig, &mut random),
+            15 => dial(rig.cx(), &mut random),
             0 | 1 => {
                 let peer = rig.world.connect(0);
                 peer.capacity(1 + random.below(30_000));
@@ -149,7 +189,8 @@ fn run(seed: u64) {
     assert_eq!(flow, Flow::Finished, "a shutdown ends");
     let stats = rig.stats();
     assert_eq!((stats.open, stats.buffered_bytes), (0, 0), "nothing is held at the end: {stats:?}");
-    assert_eq!(stats.closed, stats.accepted);
+    assert_eq!(stats.closed, stats.accepted + stats.connected);
+    assert!(rig.cx().dials.is_empty(), "nothing is left of dials");
     assert!(rig.cx().groups.is_empty() && rig.cx().sources.is_empty());
     assert_eq!(rig.cx().ledger.bytes(), 0, "no shared payload is left");
     assert!(
