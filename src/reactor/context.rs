@@ -3,8 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
-use std::thread::{self, ThreadId};
-use std::time::{Duration, Instant};
+use std::thread::ThreadId;
+use std::time::Instant;
 
 use slab::Slab;
 
@@ -62,7 +62,7 @@ pub struct Context<H: Handler> {
     pub(super) now: Instant,
     /// The same in ticks since `start`.
     pub(super) tick: Tick,
-    start: Instant,
+    pub(super) start: Instant,
     /// The connection whose callback runs.
     pub(super) current: Option<ConnId>,
     /// The length of the frame whose message is being handed over, zero outside of that.
@@ -375,48 +375,6 @@ impl<H: Handler> Context<H> {
     /// Whether a shutdown has begun or was asked for.
     pub fn is_shutting_down(&self) -> bool {
         self.drain.requests > 0
-    }
-
-    /// Takes the time.
-    #[inline]
-    pub(super) fn take_time(&mut self) {
-        self.now = self.poller.now();
-        self.tick = Tick::new(self.start, self.now);
-    }
-
-    /// Notes which thread takes the turns.
-    pub(super) fn note_owner(&mut self) {
-        let me = thread::current().id();
-        if self.owner != Some(me) {
-            self.owner = Some(me);
-            self.queue.owned_by_this_thread();
-        }
-    }
-
-    /// Whether something is left to do without an event.
-    pub(super) fn has_work(&self) -> bool {
-        !(self.dirty.is_empty()
-            && self.unfinished.is_empty()
-            && self.opening.is_empty()
-            && self.writable.is_empty()
-            && self.overflowing.is_empty()
-            && self.ending.is_empty()
-            && self.dials_failed.is_empty()
-            && self.detaching.is_empty()
-            && self.listeners_due.is_empty())
-            || self.batch_was_full
-            || self.drain.is_due()
-            || self.queue.is_due()
-            || self.resolver.is_due()
-    }
-
-    /// The time until there is something to do without an event.
-    pub(super) fn next_timeout(&self, now: Instant) -> Option<Duration> {
-        if self.has_work() {
-            return Some(Duration::ZERO);
-        }
-        let next = self.timers.next()?;
-        Some(next.saturating_duration_since(now))
     }
 
     /// Puts `conn` on the list of those to be delivered, then read, in the next turn.
