@@ -48,6 +48,10 @@ pub struct Stats {
     pub panics: u64,
     /// How often other threads have woken the loop for what they had queued: once for all that is queued until it looks.
     pub wakeups: u64,
+    /// Waits that began with asking again and again, see [`Builder::busy_poll`](crate::Builder::busy_poll).
+    pub busy_polls: u64,
+    /// Those of them to which an event came before they slept.
+    pub busy_poll_hits: u64,
     closes: [u64; CloseReason::KINDS],
 }
 
@@ -85,6 +89,8 @@ impl Stats {
             (&mut self.stalls, other.stalls),
             (&mut self.panics, other.panics),
             (&mut self.wakeups, other.wakeups),
+            (&mut self.busy_polls, other.busy_polls),
+            (&mut self.busy_poll_hits, other.busy_poll_hits),
         ];
         for (mine, theirs) in pairs {
             *mine += theirs;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use listenfd::ListenFd;
 use mainspring::pool::ReactorPool;
-use mainspring::{Context, Handler, Limits, Listening, Reactor, ShutdownReport, Stats, Timer};
+use mainspring::{Builder, Context, Handler, Limits, Listening, Reactor, ShutdownReport, Stats, Timer};
 use serde_json::{Map, Value, json};
 
 use super::framing::FramingOptions;
@@ -39,6 +39,9 @@ pub(crate) struct ServerOptions {
     /// Event loops, with a thread each, that share the port
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=1024))]
     reactors: u16,
+    /// Spin for up to so long before sleeping in the kernel: latency for a core
+    #[arg(long, value_name = "DUR", default_value = "0", value_parser = values::duration)]
+    busy_poll: Duration,
     /// At the end, what is queued is handed over for at most so long
     #[arg(long, value_name = "DUR", default_value = "5s", value_parser = values::duration)]
     drain: Duration,
@@ -59,6 +62,10 @@ impl ServerOptions {
             [] if or_default => vec!["127.0.0.1:7000"],
             given => given.iter().map(String::as_str).collect(),
         }
+    }
+
+    fn builder<H: Handler>(&self) -> Builder {
+        Reactor::<H>::builder().limits(self.limits()).busy_poll(self.busy_poll)
     }
 
     fn limits(&self) -> Limits {
@@ -106,7 +113,7 @@ fn serve_alone<H>(
 where
     H: Handler + 'static,
 {
-    let mut reactor = Reactor::<H>::builder().limits(options.limits()).build(handler(0))?;
+    let mut reactor = options.builder::<H>().build(handler(0))?;
     let mut listening = Vec::new();
     for (socket, name) in passed_sockets()? {
         let adopted = reactor.adopt_listener(socket, codec.clone());
@@ -134,9 +141,8 @@ fn serve_together<H>(
 where
     H: Handler<Codec: Send, Session: Send> + Send + 'static,
 {
-    let mut builder = ReactorPool::<H>::builder()
-        .reactors(options.reactors.into())
-        .each(Reactor::<H>::builder().limits(options.limits()));
+    let mut builder =
+        ReactorPool::<H>::builder().reactors(options.reactors.into()).each(options.builder::<H>());
     if let Some(max) = options.max_connections {
         builder = builder.connections_max(max as usize);
     }
@@ -248,6 +254,8 @@ fn stats_json(stats: &Stats) -> Value {
         "stalls": stats.stalls,
         "panics": stats.panics,
         "wakeups": stats.wakeups,
+        "busy_polls": stats.busy_polls,
+        "busy_poll_hits": stats.busy_poll_hits,
         "closes": closes,
     })
 }

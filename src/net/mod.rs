@@ -11,6 +11,7 @@ mod options;
 mod poller;
 mod resolve;
 mod resolver;
+mod spin;
 mod stream;
 
 pub(crate) use descriptors::{Reserve, descriptor_limit, is_lack_of_descriptors};

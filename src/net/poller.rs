@@ -1,6 +1,7 @@
 //! Waits for readiness, and turns mio's events into this crate's own.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hint;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use mio::event::Event;
 use mio::{Events, Poll, Token};
 
 use super::resolver::{Resolver, Threads};
+use super::spin::Spin;
 use super::{Listener, SocketOptions, Stream, clock};
 use crate::address::Address;
 
@@ -93,6 +95,7 @@ pub(crate) enum Poller {
         poll: Poll,
         events: Events,
         waker: Arc<mio::Waker>,
+        spin: Spin,
     },
     #[cfg(test)]
     Mem(super::mem::World),
@@ -120,11 +123,12 @@ impl Waker {
 }
 
 impl Poller {
-    /// A poller of the system, that takes up to `events` events at a time.
-    pub(crate) fn new(events: usize) -> io::Result<Poller> {
+    /// A poller of the system, that takes up to `events` events at a time, and spins for up to `busy_poll` before it sleeps.
+    pub(crate) fn new(events: usize, busy_poll: Duration) -> io::Result<Poller> {
         let poll = Poll::new()?;
         let waker = Arc::new(mio::Waker::new(poll.registry(), Token(COMMANDS))?);
-        Ok(Poller::Os { poll, events: Events::with_capacity(events), waker })
+        let events = Events::with_capacity(events);
+        Ok(Poller::Os { poll, events, waker, spin: Spin::new(busy_poll) })
     }
 
     pub(crate) fn waker(&self) -> Waker {
@@ -139,9 +143,14 @@ impl Poller {
     /// at its deadlines and comes back.
     pub(crate) fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Ready>) -> io::Result<()> {
         match self {
-            Poller::Os { poll, events, .. } => {
+            Poller::Os { poll, events, spin, .. } => {
                 let timeout = timeout.map_or(WAIT_MAX, |t| t.min(WAIT_MAX));
-                if let Err(error) = poll.poll(events, Some(timeout)) {
+                let waited = if spin.is_off() {
+                    poll.poll(events, Some(timeout))
+                } else {
+                    wait_busily(poll, events, spin, timeout)
+                };
+                if let Err(error) = waited {
                     return if error.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(error) };
                 }
                 ready.extend(
@@ -157,6 +166,15 @@ impl Poller {
                 world.wait(timeout, ready);
                 Ok(())
             }
+        }
+    }
+
+    /// How many waits began with spinning, and how many of these had not to sleep.
+    pub(crate) fn busy_polls(&self) -> (u64, u64) {
+        match self {
+            Poller::Os { spin, .. } => (spin.begun, spin.hits),
+            #[cfg(test)]
+            Poller::Mem(_) => (0, 0),
         }
     }
 
@@ -272,6 +290,36 @@ impl std::os::fd::AsFd for Poller {
             Poller::Mem(_) => panic!("an in-memory poller has no descriptor"),
         }
     }
+}
+
+/// Asks the kernel again and again for as long as that pays off, then sleeps for what is left of `timeout`.
+fn wait_busily(poll: &mut Poll, events: &mut Events, spin: &mut Spin, timeout: Duration) -> io::Result<()> {
+    if spin.pays() {
+        poll.poll(events, Some(Duration::ZERO))?;
+        if !events.is_empty() {
+            return Ok(()); // busy without it
+        }
+    }
+    let begin = clock::now();
+    let mut last = begin;
+    if let Some(window) = spin.begin(begin, timeout) {
+        while last.saturating_duration_since(begin) < window {
+            poll.poll(events, Some(Duration::ZERO))?;
+            let now = clock::now();
+            if !events.is_empty() {
+                spin.hit(now.saturating_duration_since(begin));
+                return Ok(());
+            }
+            if !spin.goes_on(last, now) {
+                break;
+            }
+            last = now;
+            hint::spin_loop();
+        }
+    }
+    let slept = poll.poll(events, Some(timeout.saturating_sub(last.saturating_duration_since(begin))));
+    spin.waited(clock::now().saturating_duration_since(begin));
+    slept
 }
 
 /// Slot and generation in one token. Where a token has 32 bits the generation is left out: a stream that is dropped leaves

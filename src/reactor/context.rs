@@ -218,6 +218,7 @@ impl<H: Handler> Context<H> {
         stats.open = self.table.open().len() as u64;
         stats.buffered_bytes = self.buffered() as u64;
         stats.wakeups = self.queue.wakeups();
+        (stats.busy_polls, stats.busy_poll_hits) = self.poller.busy_polls();
         stats
     }
 

@@ -272,3 +272,20 @@ fn a_peer_on_ipv6_is_served_where_there_is_ipv6() {
     peer.send(&frame(b"six"));
     peer.expect(&frame(b"six"));
 }
+
+#[test]
+fn a_server_that_polls_busily_sleeps_when_there_is_nothing_to_do() {
+    let server = Program::serve("echo", "--busy-poll 20ms");
+    let mut peer = server.connect();
+    for n in 0..500_u32 {
+        peer.send(&frame(&n.to_be_bytes()));
+        peer.expect(&frame(&n.to_be_bytes()));
+    }
+    server.expect_rest();
+    peer.send(&frame(b"awake"));
+    peer.expect(&frame(b"awake"));
+    let stats = server.stop();
+    let polls = stats["busy_polls"].as_u64().expect("a count");
+    assert!(polls > 0, "it tried: {stats}");
+    assert!(stats["busy_poll_hits"].as_u64().is_some_and(|hits| hits <= polls), "{stats}");
+}
