@@ -112,8 +112,14 @@ impl LengthPrefixed {
         self.max
     }
 
+    #[inline]
     fn header(&self) -> usize {
         usize::from(self.offset) + usize::from(self.width)
+    }
+
+    /// So many bytes of a frame are not handed over.
+    fn stripped(&self) -> usize {
+        if self.keep_header { 0 } else { self.header() }
     }
 
     fn read_length(&self, field: &[u8]) -> u64 {
@@ -127,6 +133,15 @@ impl LengthPrefixed {
         }
     }
 
+    #[inline(never)]
+    fn encode_general<'m>(&self, message: &'m [u8], out: &mut Output<'_, 'm>) -> Result<(), EncodeError> {
+        let (before, payload) = self.split(message)?;
+        self.put_header(payload.len(), before, out)?;
+        out.payload(payload);
+        Ok(())
+    }
+
+    #[inline(never)]
     fn scan_general(&self, input: &[u8]) -> Result<Scan, FrameError> {
         let header = self.header();
         let Some(head) = input.get(..header) else { return Ok(Scan::Need(header)) };
@@ -216,7 +231,7 @@ impl Codec for LengthPrefixed {
 
     #[inline]
     fn parse<'a>(&mut self, frame: &'a mut [u8]) -> Result<&'a [u8], FrameError> {
-        let skip = if self.keep_header { 0 } else { self.header() };
+        let skip = if self.plain { 4 } else { self.stripped() };
         let frame: &'a [u8] = frame;
         frame.get(skip..).ok_or(FrameError::malformed("shorter than its header"))
     }
@@ -224,14 +239,10 @@ impl Codec for LengthPrefixed {
     #[inline]
     fn encode<'m>(&mut self, message: &'m [u8], out: &mut Output<'_, 'm>) -> Result<(), EncodeError> {
         if self.plain && message.len() as u64 <= self.max {
-            out.put(&(message.len() as u32).to_be_bytes());
-            out.payload(message);
+            out.headed(&(message.len() as u32).to_be_bytes(), message);
             return Ok(());
         }
-        let (before, payload) = self.split(message)?;
-        self.put_header(payload.len(), before, out)?;
-        out.payload(payload);
-        Ok(())
+        self.encode_general(message, out)
     }
 
     fn encode_owned<'m>(&mut self, message: &'m Bytes, out: &mut Output<'_, 'm>) -> Result<(), EncodeError> {

@@ -114,6 +114,19 @@ impl<'o, 'm> Output<'o, 'm> {
         }
     }
 
+    /// As [`put`](Output::put) and [`payload`](Output::payload), with one look at the room.
+    #[inline]
+    pub(crate) fn headed(&mut self, header: &[u8; 4], bytes: &'m [u8]) {
+        if bytes.len() < self.by_reference {
+            self.copied.reserve(4 + bytes.len());
+            self.copied.extend_from_slice(header);
+            self.copied.extend_from_slice(bytes);
+        } else {
+            self.copied.extend_from_slice(header);
+            self.keep(Part::Borrowed(bytes));
+        }
+    }
+
     /// Appends shared bytes: copied when small, otherwise kept with one more reference while they wait.
     #[inline]
     pub fn shared(&mut self, bytes: &'m Bytes) {
@@ -143,6 +156,12 @@ impl<'o, 'm> Output<'o, 'm> {
     /// Whether this message has no bytes so far.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whether no part is kept by reference.
+    #[inline]
+    pub(crate) fn has_copied_all(&self) -> bool {
+        self.segments.is_empty()
     }
 
     /// The parts kept by reference.

@@ -28,35 +28,33 @@ impl<H: Handler> Context<H> {
     #[inline]
     pub(super) fn flush(&mut self, conn: ConnId) {
         self.end_series();
-        let mut budget = self.limits.write_bytes_per_turn;
-        if self.table.get(conn).is_some_and(|live| live.rated.output()) {
-            budget = self.rated_budget(conn);
+        match self.table.get(conn) {
+            Some(live) if live.rated.output() => self.flush_rated(conn),
+            Some(_) => self.flush_within(conn, self.limits.write_bytes_per_turn),
+            None => {}
         }
-        let Context { table, pool, stats, tick, .. } = self;
+    }
+
+    #[inline]
+    fn flush_within(&mut self, conn: ConnId, budget: usize) {
+        let Context { table, pool, stats, tick, memory, dirty, .. } = self;
         let Some(live) = table.get_mut(conn) else { return };
         live.dirty = false;
         if live.writable && !live.outbox.is_empty() && live.phase >= Phase::Open && budget > 0 {
-            let (bytes, frames) = (stats.bytes_out, stats.frames_out);
+            let bytes = stats.bytes_out;
             let wrote = live.write(pool, stats, *tick, budget);
-            let rated = live.rated.output();
             if live.waits {
-                self.memory.relieved += stats.bytes_out - bytes;
+                memory.relieved += stats.bytes_out - bytes;
             }
             match wrote {
                 Wrote::Done => {}
                 Wrote::Spent => {
                     live.dirty = true;
-                    self.dirty.push(conn);
+                    dirty.push(conn);
                 }
                 Wrote::Failed(reason) => return self.end(conn, reason),
             }
-            if rated {
-                let (bytes, frames) = (self.stats.bytes_out - bytes, self.stats.frames_out - frames);
-                self.charge_output(conn, frames, bytes);
-            }
         }
-        let Context { table, tick, .. } = self;
-        let Some(live) = table.get_mut(conn) else { return };
         let quiet = live.phase == Phase::Open
             && !live.above_mark
             && !live.overflowed
@@ -73,8 +71,16 @@ impl<H: Handler> Context<H> {
         }
     }
 
-    /// What a connection with a limited rate may be written now.
     #[cold]
+    fn flush_rated(&mut self, conn: ConnId) {
+        let budget = self.rated_budget(conn);
+        let (bytes, frames) = (self.stats.bytes_out, self.stats.frames_out);
+        self.flush_within(conn, budget);
+        let (bytes, frames) = (self.stats.bytes_out - bytes, self.stats.frames_out - frames);
+        self.charge_output(conn, frames, bytes);
+    }
+
+    /// What a connection with a limited rate may be written now.
     fn rated_budget(&mut self, conn: ConnId) -> usize {
         let budget = self.limits.write_bytes_per_turn;
         match self.table.get(conn) {

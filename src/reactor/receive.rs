@@ -41,7 +41,11 @@ impl<H: Handler> Reactor<H> {
         let mut shared = mem::take(&mut self.cx.read_buffer);
         let limits = &self.cx.limits;
         let (mut messages, mut bytes) = (limits.messages_per_turn, limits.read_bytes_per_turn);
-        let rated = self.cx.table.get(conn).is_some_and(|live| live.rated.input());
+        let rated = self.cx.table.get_mut(conn).is_some_and(|live| {
+            // It is flushed at the end of this, and need not be listed for that.
+            live.dirty = true;
+            live.rated.input()
+        });
         if rated {
             self.cx.limit_input(conn, &mut messages, &mut bytes);
         }

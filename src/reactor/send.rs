@@ -60,7 +60,7 @@ impl<C: Codec, S: Default> Live<C, S> {
         if self.phase >= Phase::Closing || self.output != OurSide::Open {
             return Some(DropReason::Closing);
         }
-        if self.outbox.bytes() > limits.write_limit && !exempt {
+        if !exempt && self.outbox.bytes() > limits.write_limit {
             return Some(DropReason::SlowConsumer);
         }
         None
@@ -116,13 +116,16 @@ impl<H: Handler> Context<H> {
         let tail = live.outbox.tail(pool);
         let base = tail.len();
         let mut out = Output::new(tail, BY_REFERENCE);
-        match encode(&mut live.codec, &mut out).map(|()| out.into_segments()) {
-            Ok(segments) if segments.is_empty() => {
+        match encode(&mut live.codec, &mut out) {
+            Ok(()) if out.has_copied_all() => {
                 let len = tail.len() - base;
                 live.outbox.commit(len, pool);
                 live.appended(to, limits, dirty)
             }
-            Ok(segments) => self.append_segments(to, base, &segments),
+            Ok(()) => {
+                let segments = out.into_segments();
+                self.append_segments(to, base, &segments)
+            }
             Err(error) => {
                 live.outbox.undo(pool);
                 self.dropped(DropReason::Refused(error))

@@ -142,10 +142,18 @@ impl WriteQueue {
     /// Counts a message of `len` bytes that was appended to the tail.
     #[inline]
     pub(crate) fn commit(&mut self, len: usize, pool: &mut Pool) {
+        if len == 0 {
+            return self.commit_nothing(pool);
+        }
         self.bytes += len;
         self.mark(len, pool);
-        if self.bytes == 0 {
-            self.clear(pool); // a message without bytes, as some framings have it
+    }
+
+    /// A message without bytes, as some framings have it.
+    #[cold]
+    fn commit_nothing(&mut self, pool: &mut Pool) {
+        if self.is_empty() {
+            self.clear(pool);
         }
     }
 
@@ -198,6 +206,8 @@ impl WriteQueue {
     pub(crate) fn mark(&mut self, len: usize, pool: &mut Pool) {
         if self.last.len == len && self.last.count > 0 {
             self.last.count += 1;
+        } else if self.last.count == 0 && len > 0 {
+            self.last = Run { len, count: 1 };
         } else {
             self.begin_run(len, pool);
         }
