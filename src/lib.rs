@@ -4,6 +4,9 @@
 //! the handler sends is queued, and written when the socket takes it. It is safe Rust on top of `mio`, and every queue,
 //! buffer and loop in it has a bound.
 //!
+//! Whoever has a `select()` loop of their own finds each part of it, what goes wrong there, and what becomes of it here in
+//! `docs/from-select.md`.
+//!
 //! # The shortest server
 //!
 //! ```no_run
@@ -345,3 +348,12 @@ pub use reactor::{
 };
 pub use stats::Stats;
 pub use time::{Rate, Reconnect};
+
+/// The fragments of the pages, compiled and run with the other documentation tests.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../docs/from-select.md")]
+    struct FromSelect;
+}
