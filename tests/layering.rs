@@ -142,6 +142,17 @@ fn sockets_and_mio_are_named_in_net_and_the_client_alone() {
 }
 
 #[test]
+fn no_write_asks_for_a_signal() {
+    // `writev(2)` cannot say MSG_NOSIGNAL: with a `main` in C, a peer that resets would end the process.
+    let wrong: Vec<_> = all_sources()
+        .into_iter()
+        .filter(|(_, code)| code.contains("write_vectored"))
+        .map(|(file, _)| file)
+        .collect();
+    assert!(wrong.is_empty(), "net/signal.rs is for that: {wrong:?}");
+}
+
+#[test]
 fn files_have_one_idea() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();

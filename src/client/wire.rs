@@ -3,12 +3,14 @@
 //! The one judge of what they answer, for the client and the channel alike. What is below is behind [`Socket`], so that a
 //! test can interrupt it, and give it bytes in pieces.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, Read};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::net::clock;
+use socket2::SockRef;
+
+use crate::net::{clock, write_slices};
 
 /// How long one system call may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -251,11 +253,7 @@ impl Socket for Tcp {
             self.stream.set_write_timeout(timeout)?;
             self.write_timeout = timeout;
         }
-        match slices {
-            // The plain call asks for no SIGPIPE, where the system can be asked so.
-            [one] => (&*self.stream).write(one),
-            _ => (&*self.stream).write_vectored(slices),
-        }
+        write_slices(SockRef::from(&*self.stream), slices)
     }
 }
 

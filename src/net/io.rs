@@ -87,7 +87,7 @@ pub(crate) fn send(stream: &mut Stream, bytes: &[u8]) -> Written {
 
 /// Writes several slices, of `total` bytes, once.
 pub(crate) fn send_vectored(stream: &mut Stream, slices: &[IoSlice<'_>], total: usize) -> Written {
-    judge(stream, total, |stream| stream.write_vectored(slices))
+    judge(stream, total, |stream| stream.write_slices(slices))
 }
 
 #[inline]

@@ -307,7 +307,7 @@ impl MemStream {
         (link.read_max, link.write_max) == (usize::MAX, usize::MAX)
     }
 
-    pub(super) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    pub(super) fn write_slices(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let all: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
         self.write(&all)
     }

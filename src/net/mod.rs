@@ -11,6 +11,7 @@ mod options;
 mod poller;
 mod resolve;
 mod resolver;
+mod signal;
 mod spin;
 mod stream;
 
@@ -22,4 +23,5 @@ pub use options::{Keepalive, ListenOptions, SocketOptions};
 pub(crate) use poller::{ATTEMPT_MAX, Poller, Readiness, Ready, Source, TOKENS_CARRY_GENERATION, Waker};
 pub use resolve::{ToAddresses, resolve};
 pub(crate) use resolver::{Found, Resolver};
+pub(crate) use signal::write_slices;
 pub(crate) use stream::{Dialed, Stream};

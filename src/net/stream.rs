@@ -7,7 +7,7 @@ use std::time::Duration;
 use mio::{Interest, Registry, Token};
 use socket2::SockRef;
 
-use super::SocketOptions;
+use super::{SocketOptions, write_slices};
 use crate::address::Address;
 
 /// Once, for both directions: nothing is re-registered on the hot path. Urgent data cuts a read short with no further event, so
@@ -112,12 +112,15 @@ impl Stream {
         }
     }
 
-    pub(super) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    pub(super) fn write_slices(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
-            Stream::Tcp(stream) => stream.write_vectored(slices),
+            Stream::Tcp(stream) => {
+                let stream = &*stream;
+                stream.try_io(|| write_slices(SockRef::from(stream), slices))
+            }
             Stream::Nothing => Err(nothing()),
             #[cfg(test)]
-            Stream::Mem(stream) => stream.write_vectored(slices),
+            Stream::Mem(stream) => stream.write_slices(slices),
         }
     }
 
