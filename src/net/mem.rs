@@ -326,7 +326,7 @@ impl MemStream {
     }
 
     pub(super) fn peer_address(&self) -> Address {
-        Address::Ip(([127, 0, 0, 1], 40_000 + self.link as u16).into())
+        Address::Ip(([127, 0, 0, 1], 40_000 + (self.link % 20_000) as u16).into())
     }
 
     /// The peer's address, once there is one.

@@ -1,6 +1,7 @@
 //! One message to many: encoded once, judged for each.
 
 use bytes::Bytes;
+use log::trace;
 
 use super::Context;
 use super::send::{BY_REFERENCE, DropReason, Sent};
@@ -77,7 +78,9 @@ impl<H: Handler> Context<H> {
     /// receiver is judged by its own outbox, and a slow one never delays the others: past the write limit it is closed at
     /// the end of the turn, unless it has another [`Overflow`](crate::Overflow) policy.
     pub fn broadcast(&mut self, to: To<'_>, message: Outgoing<'_, H>) -> Broadcast {
-        self.broadcast_labelled(to, message, Label::default())
+        let result = self.broadcast_labelled(to, message, Label::default());
+        trace!("a broadcast to {} connections", result.queued);
+        result
     }
 
     pub(super) fn broadcast_labelled(

@@ -2,6 +2,8 @@
 
 use std::io::IoSlice;
 
+use log::trace;
+
 use super::Context;
 use super::live::{Live, OurSide, Phase};
 use crate::buffer::Label;
@@ -120,6 +122,7 @@ impl<H: Handler> Context<H> {
             Ok(()) if out.has_copied_all() => {
                 let len = tail.len() - base;
                 live.outbox.commit(len, pool);
+                trace!("connection {to}: a frame of {len} bytes to send");
                 live.appended(to, limits, dirty)
             }
             Ok(()) => {
@@ -150,6 +153,7 @@ impl<H: Handler> Context<H> {
         let through =
             live.outbox.is_empty() && live.writable && live.phase >= Phase::Open && !live.rated.output();
         live.outbox.mark(total, pool);
+        trace!("connection {to}: a frame of {total} bytes to send");
         let written = if through { self.write_through(to, segments.parts(&copied)) } else { 0 };
         let Context { table, pool, limits, dirty, ledger, .. } = self;
         let Some(live) = table.get_mut(to) else { return Sent::Dropped(DropReason::Gone) };

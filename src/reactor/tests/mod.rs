@@ -3,6 +3,7 @@
 mod accepting;
 mod closing;
 mod commands;
+mod crowd;
 mod dialing;
 mod flow;
 mod halves;
