@@ -270,7 +270,7 @@
 //! [`Stats`] counts everything, one [`CloseReason`] tells of each end, [`loop_lag`](Context::loop_lag) and
 //! [`dispatch_times`](Context::dispatch_times) are histograms that are always on, and
 //! [`last_stall`](Context::last_stall) names the callback that held the loop for too long. The log has births and ends at
-//! `debug`, frames that arrive at `trace`, what deserves a look at `warn`, at most one line a second of each kind, and never a payload.
+//! `debug`, frames at `trace`, what deserves a look at `warn`, at most one line a second of each kind, and never a payload.
 //! A panic in a handler goes through by default; [`OnPanic::Isolate`] has it cost one connection. `docs/debugging.md` leads from
 //! symptoms to causes.
 //!
