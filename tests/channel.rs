@@ -410,6 +410,37 @@ fn a_close_is_bounded_when_the_peer_does_not_read_and_says_what_was_lost() {
 }
 
 #[test]
+fn a_close_is_bounded_although_the_peer_takes_a_little_all_the_time() {
+    // Each write finds room within a moment, and so none of them waits for long.
+    let mut small = SocketOptions::default();
+    small.send_buffer = Some(4096);
+    let builder = options(Some(PATIENCE)).socket_options(small);
+    let (client, peer) = client_with(&builder);
+    let channel = Channel::with_options(client, short_close(), |_, _| {}).expect("threads can be started");
+    let (stop, stopped) = mpsc::channel::<()>();
+    fill(channel.sender());
+    let sipping = thread::spawn(move || {
+        let mut taken = 0;
+        let sip = Duration::from_millis(1);
+        while stopped.recv_timeout(sip) == Err(mpsc::RecvTimeoutError::Timeout) {
+            match (&peer).read(&mut [0; 2048]) {
+                Ok(n) if n > 0 => taken += n,
+                _ => break,
+            }
+        }
+        taken
+    });
+    let began = now();
+    let error = channel.close().expect_err("there was no time for all of it");
+    let took = now() - began;
+    assert!(error.is_timeout() && error.step() == Step::Send, "{error}");
+    assert!(took < PATIENCE / 2, "{took:?}");
+    drop(stop);
+    let taken = sipping.join().expect("no panic");
+    assert!(taken < HUGE, "{taken}");
+}
+
+#[test]
 fn a_close_is_bounded_while_another_thread_is_stuck_in_a_send() {
     let (channel, _tales, peer) = pair_with(None, short_close(), |_, _| {});
     let sender = channel.sender().clone();

@@ -92,21 +92,27 @@ fn write<C: Codec>(shared: &Shared<C>, batch: Batch) {
             if state.has_failed() {
                 return;
             }
-            let error = match sent {
+            let failure = match sent {
                 Sent::Some(n) => {
                     queue.advance(n, &mut pool);
                     state.in_flight -= n;
                     shared.room.notify_all();
-                    continue;
+                    None
                 }
-                Sent::Nothing => match state.phase {
-                    Phase::Closing(until) if clock::now() >= until => io::ErrorKind::TimedOut.into(),
-                    _ => continue,
-                },
-                Sent::Failed(error) => error,
+                Sent::Nothing => None,
+                Sent::Failed(error) => Some(error),
             };
-            drop(state);
-            return shared.fail(error);
+            // A peer that takes a little now and then does not make a close wait longer than one that takes nothing.
+            let out_of_time = || match state.phase {
+                Phase::Closing(until) if state.waiting() > 0 && clock::now() >= until => {
+                    Some(io::ErrorKind::TimedOut.into())
+                }
+                _ => None,
+            };
+            if let Some(error) = failure.or_else(out_of_time) {
+                drop(state);
+                return shared.fail(error);
+            }
         }
     }
     shared.lock().turn = Some(turn);
