@@ -282,7 +282,7 @@ impl<H: Handler> Reactor<H> {
             debug!("connection {conn} from {} closed: {reason}", live.peer);
             let session = cx.strip(conn);
             cx.stats.count_close(&reason);
-            cx.redial(conn, Some(opened));
+            self.redial(conn, Some(opened));
             if let Some(session) = session {
                 self.call(Callback::Close, Some(conn), |handler, cx| {
                     handler.on_close(cx, conn, reason, session);
@@ -303,7 +303,7 @@ impl<H: Handler> Reactor<H> {
             let session = self.cx.strip(conn);
             debug!("dial {conn} failed: {error}");
             self.cx.stats.dials_failed += 1;
-            self.cx.redial(conn, None);
+            self.redial(conn, None);
             if let Some(session) = session {
                 self.call(Callback::DialFailed, Some(conn), |handler, cx| {
                     handler.on_dial_failed(cx, conn, error, session);

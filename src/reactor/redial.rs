@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use log::debug;
 
-use super::Context;
+use super::live::Phase;
 use super::timers::Deadline;
+use super::{Context, Reactor};
 use crate::dial::{Dial, Target};
 use crate::handler::Handler;
 use crate::id::ConnId;
@@ -43,9 +44,7 @@ impl<H: Handler> Context<H> {
         self.dials.kept.remove(&conn);
     }
 
-    /// `conn` has ended, and the handler is about to be told: when it is to be dialed again, that has a name from now on.
-    /// `opened` says when it was opened, if it was.
-    pub(super) fn redial(&mut self, conn: ConnId, opened: Option<Tick>) {
+    fn dial_in_place_of(&mut self, conn: ConnId, opened: Option<Tick>) {
         let Some(mut kept) = self.dials.kept.remove(&conn) else { return };
         if self.is_shutting_down() {
             return;
@@ -59,13 +58,26 @@ impl<H: Handler> Context<H> {
         self.dials.successor = Some((conn, next));
     }
 
-    /// The time has come.
+    /// The time has come. One that has ended in this turn is nobody's any more.
     pub(super) fn dial_again(&mut self, conn: ConnId) {
-        if let Some(live) = self.table.get_mut(conn) {
-            live.watch = None;
+        let Some(live) = self.table.get_mut(conn) else { return };
+        live.watch = None;
+        if live.phase != Phase::Dialing {
+            return;
         }
         if let Some(dial) = self.dials.kept.get(&conn).map(|kept| kept.dial.clone()) {
             self.begin_dial(conn, dial);
         }
+    }
+}
+
+impl<H: Handler> Reactor<H> {
+    /// `conn` has ended, and the handler is about to be told: when it is to be dialed again, that has a name from now on.
+    /// `opened` says when it was opened, if it was.
+    ///
+    /// A codec is cloned and dropped in here, which is a user's code. When that panics nobody is to blame, and `conn` is told
+    /// of all the same.
+    pub(super) fn redial(&mut self, conn: ConnId, opened: Option<Tick>) {
+        self.guarded(None, |reactor| reactor.cx.dial_in_place_of(conn, opened));
     }
 }

@@ -10,10 +10,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Frames with a 4-byte length; the message `encoder` panics in the middle of its encoding.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 struct Brittle {
     inner: LengthPrefixed,
     drop_panics: Option<&'static AtomicBool>,
+    clone_panics: Option<&'static AtomicBool>,
+}
+
+impl Clone for Brittle {
+    fn clone(&self) -> Brittle {
+        if self.clone_panics.is_some_and(|flag| flag.swap(false, Ordering::Relaxed)) {
+            panic!("a codec's clone");
+        }
+        Brittle { inner: self.inner.clone(), ..*self }
+    }
 }
 
 impl Drop for Brittle {
@@ -168,7 +178,11 @@ impl Isolated {
                 Err(Error::Panicked(said)) => {
                     assert!(said.contains(text), "{said}");
                     let stats = self.reactor.stats();
-                    assert_eq!((stats.open, stats.accepted), (0, stats.closed), "{stats:?}");
+                    assert_eq!(
+                        (stats.open, stats.accepted + stats.connected),
+                        (0, stats.closed),
+                        "{stats:?}"
+                    );
                     assert_eq!(stats.buffered_bytes, 0);
                     return;
                 }
@@ -314,7 +328,9 @@ fn an_encoder_that_panics_leaves_no_half_frame() {
 #[test]
 fn a_codec_whose_drop_panics_ends_the_loop_in_order() {
     static PANICS: AtomicBool = AtomicBool::new(false);
-    let mut it = isolated("", Brittle { drop_panics: Some(&PANICS), inner: LengthPrefixed::default() });
+    let mut codec = Brittle::default();
+    codec.drop_panics = Some(&PANICS);
+    let mut it = isolated("", codec);
     let (leaves, stays) = (it.world.connect(0), it.world.connect(0));
     it.settle().unwrap();
     PANICS.store(true, Ordering::Relaxed);
@@ -322,6 +338,24 @@ fn a_codec_whose_drop_panics_ends_the_loop_in_order() {
     leaves.reset();
     it.expect_an_end_in_order("a codec's drop");
     assert_eq!(stays.take(), frame(b"answered"));
+}
+
+#[test]
+fn a_codec_that_cannot_be_cloned_for_the_next_dial_costs_nobody_the_end_of_the_last() {
+    static PANICS: AtomicBool = AtomicBool::new(false);
+    let mut it = isolated("", Brittle::default());
+    let mut codec = Brittle::default();
+    codec.clone_panics = Some(&PANICS);
+    let to = crate::Dial::to("192.0.2.1:80").reconnect(crate::Reconnect::default());
+    it.world.answers("192.0.2.1:80", crate::net::mem::Answer::Opens);
+    it.reactor.connect(to, codec);
+    let other = it.world.connect(0);
+    it.settle().unwrap();
+    PANICS.store(true, Ordering::Relaxed);
+    it.world.dialed("192.0.2.1:80").reset();
+    other.reset();
+    it.expect_an_end_in_order("a codec's clone");
+    assert_eq!(it.reactor.handler().closed, ["reset", "reset"], "each is told, and why");
 }
 
 #[test]
