@@ -214,6 +214,7 @@ impl<H: Handler> Context<H> {
             race.failed(number, error, now);
         }
         self.advance_dial(conn);
+        self.retry_paused_listeners();
     }
 
     /// There was no answer in time.
@@ -241,6 +242,7 @@ impl<H: Handler> Context<H> {
                 for number in race.under_way() {
                     self.dials.attempts.remove(&number);
                 }
+                self.retry_paused_listeners();
                 Some(race)
             }
         }

@@ -16,7 +16,7 @@ use crate::limits::Limits;
 use crate::time::{Tick, TimerKey, deadline};
 
 /// How soon it is looked again at one whose bytes wait to be read: they may have to wait for memory, and for long.
-const AGAIN: Duration = Duration::from_millis(10);
+pub(super) const AGAIN: Duration = Duration::from_millis(10);
 
 impl<C: Codec, S: Default> Live<C, S> {
     /// The earliest deadline of an open connection, and why it would end.

@@ -94,7 +94,8 @@ impl<H: Handler> Context<H> {
     pub(super) fn settle(&mut self, conn: ConnId) {
         let low_mark = self.limits.low_mark;
         let Some(live) = self.table.get_mut(conn) else { return };
-        if live.above_mark && live.outbox.bytes() <= low_mark {
+        // What a dial's policy has dropped makes room too, but nobody can be told before it is open.
+        if live.above_mark && live.outbox.bytes() <= low_mark && live.phase >= Phase::Open {
             live.above_mark = false;
             let free = live.halts.lift(Halt::HighMark);
             if !live.writable_due && matches!(live.phase, Phase::Open | Phase::Finishing) {

@@ -379,10 +379,14 @@ impl<H: Handler> Reactor<H> {
             return;
         }
         live.phase = Phase::Open;
-        (live.opened, live.active) = (self.cx.tick, self.cx.tick);
+        // Nothing that the peer could have done in time comes before this.
+        (live.opened, live.active, live.moved) = (self.cx.tick, self.cx.tick, self.cx.tick);
         let free = live.halts.lift(Halt::Phase);
         let unfinished = live.is_unfinished();
-        let waiting = !live.outbox.is_empty() || live.output != OurSide::Open;
+        let waiting = !live.outbox.is_empty() || live.output != OurSide::Open || live.above_mark;
+        if live.overflowed {
+            self.cx.overflowing.push(conn);
+        }
         debug!("connection {conn} {} {}", if live.dialed { "to" } else { "from" }, live.peer);
         if live.dialed {
             self.cx.stats.connected += 1;

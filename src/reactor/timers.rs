@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::deadlines::AGAIN;
 use super::live::Phase;
 use super::pace::Callback;
 use super::rates::RateGroup;
@@ -175,6 +176,10 @@ impl<H: Handler> Reactor<H> {
                     self.cut_all();
                 }
                 Deadline::Linger(conn) => self.cx.cut_lingering(conn, false),
+                // The answer may be among the events that did not fit into this batch.
+                Deadline::Dial(_) if self.cx.batch_was_full => {
+                    self.cx.timers.reset(key, deadline(now, AGAIN));
+                }
                 Deadline::Dial(conn) => {
                     self.cx.timers.cancel(key);
                     self.cx.dial_timed_out(conn);

@@ -1,6 +1,7 @@
 //! The loop in an in-memory world with a virtual clock: its order, its bounds, its ends. Nothing sleeps.
 
 mod accepting;
+mod before_open;
 mod closing;
 mod commands;
 mod crowd;
