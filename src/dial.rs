@@ -1,6 +1,6 @@
 //! Where a dial goes, and how: what `connect` takes.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::address::Address;
@@ -78,6 +78,10 @@ impl Target {
         if let Ok(ip) = host.parse::<IpAddr>() {
             return Target::Addresses(vec![Address::Ip(SocketAddr::new(ip, port))]);
         }
+        // A link-local address with the name of its interface: only the system's resolver knows the number.
+        if host.split_once('%').is_some_and(|(ip, zone)| ip.parse::<Ipv6Addr>().is_ok() && !zone.is_empty()) {
+            return Target::Name { host: host.to_owned(), port };
+        }
         // The system's resolver takes `1.2` for 1.0.0.2, which nobody means.
         let is_number = host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
         let is_name = |c: char| !c.is_whitespace() && !c.is_control() && !"[]:/@".contains(c);
@@ -95,11 +99,10 @@ impl Target {
         let Some((host, port)) = text.rsplit_once(':') else { return malformed() };
         let digits = port.bytes().all(|byte| byte.is_ascii_digit());
         let Some(port) = port.parse().ok().filter(|_| digits) else { return malformed() };
-        // A link-local address with the name of its interface: only the system's resolver knows the number.
-        if let Some(scoped) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-            let ip = scoped.split_once('%').map(|(ip, _)| ip.parse::<std::net::Ipv6Addr>());
-            return match ip {
-                Some(Ok(_)) => Target::Name { host: scoped.to_owned(), port },
+        if let Some(inside) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            // Text that is an address without the name of an interface was read above.
+            return match Target::host(inside, port) {
+                Target::Name { host, port } if host.contains('%') => Target::Name { host, port },
                 _ => malformed(),
             };
         }
@@ -238,5 +241,7 @@ mod tests {
         }
         assert!(matches!(Dial::from(("1.2", 80)).target, Target::Malformed(_)));
         assert!(matches!(Dial::from(("::1", 80)).target, Target::Addresses(_)));
+        assert!(matches!(Dial::from(("fe80::1%", 80)).target, Target::Malformed(_)));
+        assert_eq!(Dial::from(("fe80::1%eth0", 80)), Dial::from("[fe80::1%eth0]:80"));
     }
 }

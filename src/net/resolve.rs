@@ -1,7 +1,7 @@
 //! Names to addresses, by the system's resolver. It blocks: never called from inside the loop.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
 
 use crate::address::Address;
 use crate::error::Error;
@@ -16,12 +16,25 @@ pub fn resolve(name: &str) -> Result<Vec<Address>, Error> {
     if let Ok(address) = name.parse() {
         return Ok(vec![address]);
     }
+    let found = match scoped(name) {
+        Some(scoped) => scoped.to_socket_addrs(),
+        None => name.to_socket_addrs(),
+    };
     let addresses: Vec<Address> =
-        name.to_socket_addrs().map_err(|error| Error::resolve(name, error))?.map(Address::Ip).collect();
+        found.map_err(|error| Error::resolve(name, error))?.map(Address::Ip).collect();
     if addresses.is_empty() {
         return Err(Error::resolve(name, io::Error::new(io::ErrorKind::NotFound, "the name has no address")));
     }
     Ok(addresses)
+}
+
+/// A link-local address with the name of its interface, `[fe80::1%eth0]:80`: only the system's resolver knows the number, and
+/// it knows nothing of brackets.
+fn scoped(name: &str) -> Option<(&str, u16)> {
+    let (host, port) = name.strip_prefix('[')?.rsplit_once("]:")?;
+    let (ip, _) = host.split_once('%')?;
+    ip.parse::<Ipv6Addr>().ok()?;
+    Some((host, port.parse().ok()?))
 }
 
 /// What can be listened on: an address, or text that is one or a name, see [`resolve`].
@@ -60,5 +73,19 @@ impl ToAddresses for SocketAddr {
 impl<T: ToAddresses + ?Sized> ToAddresses for &T {
     fn to_addresses(&self) -> Result<Vec<Address>, Error> {
         (*self).to_addresses()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn an_address_with_the_name_of_its_interface_is_found() {
+        let found = resolve("[fe80::1%lo]:80").unwrap();
+        let Some(SocketAddr::V6(address)) = found[0].ip() else { panic!("{found:?}") };
+        assert_eq!((address.ip().to_string(), address.port()), ("fe80::1".to_owned(), 80));
+        assert_ne!(address.scope_id(), 0);
     }
 }
