@@ -61,7 +61,8 @@ impl<H: Handler> Context<H> {
             live.output = OurSide::Ending;
         }
         if live.input == Input::Finished {
-            self.begin_finish(conn, CloseReason::Peer { truncated: false });
+            let told = live.reason.take().map(|reason| *reason);
+            self.begin_finish(conn, told.unwrap_or(CloseReason::Peer { truncated: false }));
         } else {
             self.mark_dirty(conn);
         }

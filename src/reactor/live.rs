@@ -124,7 +124,7 @@ pub(super) struct Live<C, S> {
     pub(super) discarded: u64,
     /// Where in the stream that frame begins.
     pub(super) frame_at: u64,
-    /// Why it is on its way to the end.
+    /// Why it is on its way to the end, or will be when our side ends too.
     pub(super) reason: Option<Box<CloseReason>>,
     /// What few connections have.
     pub(super) extras: Option<Box<Extras>>,

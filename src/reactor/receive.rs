@@ -254,6 +254,10 @@ impl<H: Handler> Reactor<H> {
             },
         }
         live.input = Input::Finished;
+        if truncated {
+            // For whoever ends our side later.
+            live.reason = Some(Box::new(CloseReason::Peer { truncated }));
+        }
         live.inbox.release(&mut self.cx.pool);
         let answer = self.handler.on_half_close(&mut self.cx, conn);
         // One that was detached in there leaves whole.

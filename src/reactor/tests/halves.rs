@@ -160,3 +160,58 @@ fn a_broadcast_leaves_out_those_whose_output_has_ended() {
     sorted.sort_unstable();
     assert_eq!(sorted, [7, 28, 28]);
 }
+
+#[test]
+fn an_end_inside_a_frame_is_no_clean_end_because_ours_came_after_it() {
+    /// When our output is ended: before the peer's end, with it, or after it.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum When {
+        Before,
+        With,
+        After,
+    }
+    struct Ends(When, Vec<CloseReason>);
+    impl Handler for Ends {
+        type Codec = LengthPrefixed;
+        type Session = ();
+        fn on_open(&mut self, cx: &mut Context<Self>, conn: ConnId) {
+            if self.0 == When::Before {
+                cx.end_output(conn);
+            }
+        }
+        fn on_message(&mut self, _: &mut Context<Self>, _: ConnId, _: &[u8]) {}
+        fn on_half_close(&mut self, cx: &mut Context<Self>, conn: ConnId) -> HalfClose {
+            if self.0 == When::With {
+                cx.end_output(conn);
+            }
+            HalfClose::Keep
+        }
+        fn on_close(&mut self, _: &mut Context<Self>, _: ConnId, reason: CloseReason, (): ()) {
+            self.1.push(reason);
+        }
+    }
+    for when in [When::Before, When::With, When::After] {
+        for (bytes, cut) in [(&b"\0\0\0\x02hi"[..], false), (b"\0\0\0\x02h", true)] {
+            let handler = Ends(when, Vec::new());
+            let (world, mut reactor) = world_with(handler, Limits::default(), LengthPrefixed::default());
+            let peer = world.connect(0);
+            peer.send(bytes);
+            peer.shut_down_writing();
+            let turns = |reactor: &mut crate::Reactor<Ends>| {
+                for _ in 0..5 {
+                    reactor.turn(Some(Duration::ZERO)).unwrap();
+                }
+            };
+            turns(&mut reactor);
+            if when == When::After {
+                let conn = reactor.context().connections()[0];
+                reactor.context().end_output(conn);
+                turns(&mut reactor);
+            }
+            let told = &reactor.handler().1;
+            let as_it_was =
+                |reason: &CloseReason| matches!(reason, CloseReason::Peer { truncated } if *truncated == cut);
+            assert!(told.len() == 1 && told.iter().all(as_it_was), "{when:?}, cut {cut}: {told:?}");
+        }
+    }
+}
