@@ -54,6 +54,8 @@ fn main() -> ExitCode {
 fn run<C: ByteCodec + 'static>(options: &Options, codec: C) -> Result<ExitCode, Error> {
     let mut limits = Limits::default();
     limits.dial_timeout = options.timeout;
+    // The thread that reads waits by itself, and one line may be longer than any limit.
+    limits.write_limit = usize::MAX;
     let client = Client {
         address: options.address.clone(),
         codec,

@@ -259,6 +259,30 @@ fn a_peer_that_reads_late_gets_all() {
 }
 
 #[test]
+fn lines_behind_a_long_one_wait_like_it() {
+    // The long line alone is more than others may send to a connection that does not take it.
+    let mut input = noise(9, 32 * 1024 * 1024);
+    input.retain(|byte| *byte != b'\n');
+    for number in 0..2_000 {
+        input.extend(format!("\n{number:>9}").bytes());
+    }
+    let (listener, address) = listener();
+    let mut client = Program::start("client", &format!("{address} --wait 0 --framing lines"));
+    let mut stdin = client.stdin();
+    let all = input.clone();
+    let writing = thread::spawn(move || stdin.write_all(&all).expect("it reads all"));
+    let mut peer = accept(&listener);
+    join(writing);
+    peer.peek(&mut [0]).expect("it comes");
+    input.push(b'\n');
+    let mut arrived = Vec::new();
+    peer.read_to_end(&mut arrived).expect("an end, no reset");
+    assert!(arrived == input, "{} bytes of {}", arrived.len(), input.len());
+    drop(peer);
+    client.ended().expect_success();
+}
+
+#[test]
 fn what_cannot_be_meant_is_a_usage_error() {
     for arguments in
         ["", "nowhere", "127.0.0.1:1 --timeout 0s", "127.0.0.1:1 --wait 1", "127.0.0.1:1 --framing x"]
