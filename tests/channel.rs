@@ -290,6 +290,18 @@ fn the_wait_for_a_peer_that_does_not_read_is_bounded_and_nothing_is_sent_twice()
 }
 
 #[test]
+fn the_rest_of_a_message_whose_sender_ran_out_of_time_goes_before_what_was_queued_meanwhile() {
+    let (channel, _tales, peer) = pair_with(Some(A_WHILE), ChannelOptions::default(), |_, _| {});
+    let sender = channel.sender().clone();
+    let stuck = thread::spawn(move || sender.send(&pattern(1, HUGE)));
+    peer.peek(&mut [0]).expect("it has begun");
+    channel.sender().try_send(b"behind").expect("there is room");
+    stuck.join().expect("no panic").expect("it goes out later");
+    expect_fill(&peer);
+    assert_eq!(read_frame(&peer), b"behind");
+}
+
+#[test]
 fn what_may_be_queued_is_bounded() {
     let mut options = ChannelOptions::default();
     options.queue_max = 10_000;

@@ -123,6 +123,17 @@ fn the_framing_can_be_changed_and_what_was_read_is_kept() {
 }
 
 #[test]
+fn what_the_old_framing_waited_for_is_not_waited_for_by_the_new_one() {
+    let (mut client, mut peer) = pair_with(&bounded(), LengthPrefixed::default());
+    peer.write_all(b"\x02hi").expect("it reads");
+    client.set_read_timeout(Some(SHORT));
+    assert!(client.recv().expect_err("it is less than a length").is_timeout());
+    client.set_codec(LengthPrefixed::builder().width(1).build().expect("a width"));
+    client.set_read_timeout(Some(PATIENCE));
+    expect(&mut client, b"hi");
+}
+
+#[test]
 fn a_message_that_the_framing_cannot_say_costs_nothing_else() {
     let narrow = LengthPrefixed::builder().width(1).build().expect("a width");
     let (mut client, mut peer) = pair_with(&bounded(), narrow);

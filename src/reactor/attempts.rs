@@ -83,6 +83,12 @@ impl<C> Dials<C> {
         }
     }
 
+    /// The dials that something is under way for.
+    #[cfg(test)]
+    pub(super) fn under_way(&self) -> impl Iterator<Item = ConnId> + '_ {
+        self.under_way.keys().copied().chain(self.attempts.values().map(|attempt| attempt.dial))
+    }
+
     /// Whether nothing is kept that a dial needs.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {

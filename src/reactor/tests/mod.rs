@@ -24,6 +24,7 @@ mod workers;
 use std::collections::HashMap;
 use std::time::Duration;
 
+use super::live::Phase;
 use super::{Context, Flow, Reactor};
 use crate::codec::LengthPrefixed;
 use crate::connection::CloseReason;
@@ -271,6 +272,11 @@ impl Rig {
     }
 
     fn expect_books_to_balance(&mut self) {
+        let cx = self.cx();
+        let dials = |conn: ConnId| cx.table.get(conn).is_some_and(|live| live.phase == Phase::Dialing);
+        assert!(cx.dials.under_way().all(dials), "something is under way for nobody: {:?}", cx.dials);
+        let ends = |conn: &ConnId| cx.table.get(*conn).is_none();
+        assert!(!cx.dials.kept.keys().any(ends), "something is kept of the gone: {:?}", cx.dials);
         let stats = self.stats();
         assert_eq!(stats.accepted + stats.connected, stats.open + stats.closed, "{stats:?}");
         let alive = self.reactor.handler().alive.values().filter(|alive| **alive).count();
