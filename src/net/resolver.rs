@@ -101,6 +101,8 @@ struct State {
     idle: usize,
     /// Threads that count no more: nobody waits for what they look up.
     hung: usize,
+    /// Of `running`, those that nobody waits for either, and that count all the same: too many hang.
+    in_the_way: Vec<ConnId>,
     found: Vec<(ConnId, Found)>,
     closed: bool,
 }
@@ -160,15 +162,15 @@ impl Threads {
         let mut state = self.shared.state();
         state.waiting.retain(|job| job.dial != dial);
         state.found.retain(|(other, _)| *other != dial);
+        let Some(place) = state.running.iter().position(|other| *other == dial) else { return };
         if state.hung >= HUNG_MAX {
+            state.in_the_way.push(dial);
             return;
         }
-        if let Some(place) = state.running.iter().position(|other| *other == dial) {
-            state.running.swap_remove(place);
-            state.threads -= 1;
-            state.hung += 1;
-            self.staff(state);
-        }
+        state.running.swap_remove(place);
+        state.threads -= 1;
+        state.hung += 1;
+        self.staff(state);
     }
 
     /// Sees to it that somebody takes what waits, as far as there may be threads.
@@ -199,6 +201,14 @@ impl Threads {
     }
 }
 
+impl State {
+    /// False when it is not there.
+    fn take_from_running(&mut self, dial: ConnId) -> bool {
+        let place = self.running.iter().position(|other| *other == dial);
+        place.map(|place| self.running.swap_remove(place)).is_some()
+    }
+}
+
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing in here can panic half-way, so that a poisoned state is a whole one.
@@ -214,12 +224,19 @@ impl Shared {
                 drop(state);
                 let found = (self.look_up)(&host, port);
                 state = self.state();
-                let Some(place) = state.running.iter().position(|other| *other == dial) else {
-                    // Its place was given to another.
+                if !state.take_from_running(dial) {
+                    // Its place was given to another. It may have the place of one that hangs still.
+                    if let Some(other) = state.in_the_way.pop() {
+                        state.take_from_running(other);
+                        continue;
+                    }
                     state.hung -= 1;
                     return;
-                };
-                state.running.swap_remove(place);
+                }
+                if let Some(place) = state.in_the_way.iter().position(|other| *other == dial) {
+                    state.in_the_way.swap_remove(place);
+                    continue;
+                }
                 state.found.push((dial, found));
                 drop(state);
                 self.tell();

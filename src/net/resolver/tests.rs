@@ -163,6 +163,35 @@ fn the_threads_that_hang_are_bounded() {
 }
 
 #[test]
+fn one_of_too_many_that_hang_gives_its_place_up_when_another_has_ended() {
+    let count = HUNG_MAX + THREADS_MAX;
+    let rig = rig(count + 1, LONG);
+    for n in 0..count as u32 {
+        rig.threads.look_up(job(n));
+        rig.expect_begun(&[&n.to_string()]);
+        if n < HUNG_MAX as u32 {
+            rig.threads.give_up(dial(n));
+        }
+    }
+    for n in HUNG_MAX..count {
+        rig.threads.give_up(dial(n as u32));
+    }
+    rig.threads.look_up(job(count as u32));
+    rig.answers[0].send(()).unwrap();
+    rig.expect_begun(&[&count.to_string()]);
+    rig.answers[count].send(()).unwrap();
+    rig.until("the answer is there", |state| !state.found.is_empty());
+    assert_eq!(rig.found(), [dial(count as u32)]);
+    // All that hung come back: each is counted out once.
+    for n in 1..count {
+        rig.answers[n].send(()).unwrap();
+    }
+    rig.until("nothing hangs", |state| state.hung == 0 && state.running.is_empty());
+    let state = rig.threads.shared.state();
+    assert_eq!((state.threads, state.idle, state.found.len()), (THREADS_MAX, THREADS_MAX, 0));
+}
+
+#[test]
 fn many_answers_are_one_wake_up_until_they_are_taken() {
     let rig = rig(3, LONG);
     for n in 0..3 {
