@@ -465,7 +465,10 @@ fn a_close_is_bounded_while_another_thread_is_stuck_in_a_send() {
 
 #[test]
 fn a_close_is_bounded_when_the_peer_does_not_end() {
-    let (channel, tales, _peer) = pair();
+    // Nothing is queued: the time for that is not what is waited for.
+    let mut options = ChannelOptions::default();
+    options.close_timeout = PATIENCE * 2;
+    let (channel, tales, _peer) = pair_with(Some(PATIENCE), options, |_, _| {});
     let began = now();
     channel.close().expect("nothing is lost");
     assert!(now() - began < PATIENCE / 2);
@@ -573,6 +576,37 @@ fn a_reset_that_a_send_met_is_no_end_in_order() {
         assert!(matches!(ended, Ended::Lost(_)), "{ended:?}");
         sending.join().expect("no panic");
     }
+}
+
+#[test]
+fn a_reset_that_somebody_else_was_told_of_is_no_end_in_order() {
+    // The system tells it once, here to a second handle; to a thread that has just written it could be.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let stream = TcpStream::connect(listener.local_addr().expect("it is bound")).expect("it listens");
+    let (peer, _) = listener.accept().expect("a client");
+    let other = stream.try_clone().expect("a descriptor");
+    let client = options(None).adopt(stream, Codec::default()).expect("it is connected");
+    let (go_on, goes_on) = mpsc::channel::<()>();
+    let (tells, told) = mpsc::channel();
+    let channel = Channel::new(client, move |_, event| {
+        let tale = match event {
+            Event::Message(message) => Told::Message(message.to_vec()),
+            Event::Ended(why) => Told::Ended(why),
+        };
+        drop(tells.send(tale));
+        let _ = goes_on.recv();
+    });
+    let (_channel, tales) = (channel.expect("threads can be started"), Tales(told));
+    send_frame(&peer, b"before");
+    tales.expect(b"before");
+    reset(peer);
+    wait_for("the reset", || other.take_error().expect("it can be asked"));
+    drop(go_on);
+    let ended = tales.end();
+    assert!(
+        matches!(&ended, Ended::Lost(error) if error.io_kind() == Some(ErrorKind::ConnectionReset)),
+        "{ended:?}"
+    );
 }
 
 #[test]
