@@ -119,7 +119,10 @@ impl<H: Handler> Context<H> {
         live.extras().missed += dropped;
         if live.overflow == Overflow::Tell && !live.overflowed {
             live.overflowed = true;
-            self.overflowing.push(to);
+            // A dial is told of when it is open.
+            if live.is_open() {
+                self.overflowing.push(to);
+            }
         }
         // What it holds has changed.
         self.mark_dirty(to);

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::live::{Input, Live, OurSide, Phase};
+use super::live::{Input, OurSide, Phase};
 use super::pace::Callback;
 use super::table::Found;
 use super::{Context, OnPanic, Reactor};
@@ -225,9 +225,7 @@ impl<H: Handler> Reactor<H> {
             return;
         }
         for conn in mem::take(&mut self.cx.overflowing) {
-            // A dial is told of when it is open.
-            let due = |live: &Live<H::Codec, H::Session>| live.is_open() && live.phase < Phase::Closing;
-            if self.cx.table.get(conn).is_some_and(due) {
+            if self.cx.table.get(conn).is_some_and(|live| live.phase < Phase::Closing) {
                 self.cx.current = Some(conn);
                 self.call(Callback::Overflow, Some(conn), |handler, cx| handler.on_overflow(cx, conn));
                 self.cx.current = None;

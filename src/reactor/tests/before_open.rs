@@ -83,6 +83,20 @@ fn the_first_that_a_handler_hears_of_a_connection_is_that_it_is_open() {
     rig.settle();
     rig.events();
 
+    // Once, although all of it happens in one turn.
+    rig.world.answers(V4, Answer::Opens);
+    let conn = rig.cx().connect(V4, LengthPrefixed::default());
+    rig.cx().set_overflow(conn, Overflow::Tell);
+    for _ in 0..4 {
+        rig.cx().send(conn, &[1; 1_000]);
+    }
+    rig.settle();
+    assert_eq!(rig.events(), [Event::Open(conn), Event::Writable(conn), Event::Overflow(conn)]);
+    rig.cx().abort(conn);
+    rig.settle();
+    rig.events();
+    rig.world.answers(V4, Answer::Silence);
+
     // One that fails has its failure, and nothing else.
     let conn = rig.dial(V4);
     rig.events();
