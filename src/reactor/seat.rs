@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::{Context, Flow, Listening, Reactor, To};
 use crate::address::Address;
 use crate::error::Error;
+use crate::handle::queue::Weigh;
 use crate::handle::{Command, Job, LEADER, PoolHandle, Team};
 use crate::handler::{Handler, Owned};
 use crate::id::{ConnId, ListenerId, PoolConnId};
@@ -106,6 +107,7 @@ impl<H: Handler> Context<H> {
     fn hand_over(&mut self, index: usize, command: Command<H>) -> bool {
         let Some(seat) = &mut self.seat else { return false };
         let Some(outgoing) = seat.outgoing.get_mut(index) else { return false };
+        self.memory.outgoing += command.bytes();
         outgoing.push_back(command);
         seat.has_outgoing = true;
         true
@@ -158,23 +160,25 @@ impl<H: Handler> Reactor<H> {
 
     /// Hands over what the turn has left for the others. Returns whether something is still left, because a queue is full:
     /// then nothing more is read.
-    fn flush_elsewhere(&mut self) -> bool {
+    pub(super) fn flush_elsewhere(&mut self) -> bool {
         let Some(seat) = &mut self.cx.seat else { return false };
         if !seat.has_outgoing {
             return false;
         }
         let Seat { team, outgoing, has_outgoing, .. } = &mut **seat;
+        let mut moved = 0;
         for (index, waiting) in outgoing.iter_mut().enumerate() {
             if waiting.is_empty() {
                 continue;
             }
             match team.handle(index) {
-                Some(handle) => handle.push_all(waiting),
+                Some(handle) => moved += handle.push_all(waiting),
                 None => waiting.clear(),
             }
         }
         let left = outgoing.iter().any(|waiting| !waiting.is_empty());
         *has_outgoing = left;
+        self.cx.memory.outgoing = if left { self.cx.memory.outgoing.saturating_sub(moved) } else { 0 };
         self.cx.others_are_behind(left);
         left
     }

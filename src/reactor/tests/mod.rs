@@ -14,6 +14,7 @@ mod panicking;
 mod random;
 mod rates;
 mod redialing;
+mod seats;
 mod sending;
 mod shutdown;
 mod threads;
