@@ -255,6 +255,7 @@ impl<H: Handler> Reactor<H> {
         }
         live.input = Input::Finished;
         live.inbox.release(&mut self.cx.pool);
+        self.cx.frame_len = 0;
         let answer = self.handler.on_half_close(&mut self.cx, conn);
         // One that was detached in there leaves whole.
         let Some(live) = self.cx.table.get(conn) else { return false };
