@@ -25,7 +25,7 @@ use crate::net::Waker;
 use crate::reactor::{Context, To};
 pub use pool::{PoolHandle, PoolTo};
 use queue::{Wake, Weigh, WhenFull};
-pub(crate) use team::{LEADER, LastStats, Team};
+pub(crate) use team::{Arrival, LEADER, LastStats, Team};
 
 /// What runs on the reactor's thread for another one.
 pub(crate) type Job<H> = Box<dyn FnOnce(&mut H, &mut Context<H>) + Send>;

@@ -273,7 +273,9 @@ impl<H: Handler> Context<H> {
         if self.connected() >= self.connections_max {
             return Some("there are as many connections as may be");
         }
-        if self.listeners.get(listener.slot as usize).is_some_and(|l| l.connections >= l.connections_max) {
+        let entry =
+            self.listeners.get(listener.slot as usize).filter(|l| l.generation == listener.generation);
+        if entry.is_some_and(|l| l.connections >= l.connections_max) {
             return Some("its listener has as many connections as may be");
         }
         if limits.connections_per_source.is_some_and(|max| self.sources.count(peer) >= max) {
