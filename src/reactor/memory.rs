@@ -54,11 +54,13 @@ impl<H: Handler> Context<H> {
         self.counted() > self.limits.memory_limit
     }
 
-    /// Whether nobody may be read.
+    /// Whether other reactors have to take what is for them before there may be more of it. It leaves at the end of the turn,
+    /// or when they have caught up: no connection has to go. The last read of a shutdown is not put off: there is no later.
     #[inline]
-    pub(super) fn is_held_up(&self) -> bool {
-        // What is for other reactors leaves at the end of the turn, or holds this one up by itself: no connection has to go.
-        self.counted() + self.memory.outgoing > self.limits.memory_limit || self.memory.others_are_behind
+    pub(super) fn waits_for_others(&self) -> bool {
+        let Memory { outgoing, others_are_behind, .. } = self.memory;
+        let full = outgoing > 0 && self.counted() + outgoing > self.limits.memory_limit;
+        (others_are_behind || full) && !self.drain.has_begun()
     }
 
     /// Notes whether other reactors of a pool have to catch up before more is read here.

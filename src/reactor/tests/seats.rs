@@ -6,16 +6,20 @@ use bytes::Bytes;
 
 use super::*;
 use crate::handle::Team;
+use crate::net::mem::Peer;
 use crate::reactor::To;
 
-/// Two of a pool, of which the first answers each message by one of so many bytes for all connections of the second.
-fn pair_of_rigs(limits: Limits, len: usize) -> [Rig; 2] {
-    let first = rig_with(limits, move |cx, event| {
+/// Two of a pool, of which the first answers each message by one of 60,000 bytes for all connections of the second, whose
+/// queue takes so many.
+fn two(limits: Limits, commands_max: usize) -> [Rig; 2] {
+    let first = rig_with(limits, |cx, event| {
         if let Event::Message(..) = event {
-            assert_eq!(cx.broadcast_elsewhere(To::All, &Bytes::from(vec![7; len])), 1);
+            assert_eq!(cx.broadcast_elsewhere(To::All, &Bytes::from(vec![7; 60_000])), 1);
         }
     });
-    let mut rigs = [first, rig_with(Limits::default(), |_, _| {})];
+    let mut limits = Limits::default();
+    limits.commands_max = commands_max;
+    let mut rigs = [first, rig_with(limits, |_, _| {})];
     let team = Arc::new(Team::new(rigs.iter().map(|rig| rig.reactor.handle()).collect(), 100));
     for (index, rig) in rigs.iter_mut().enumerate() {
         rig.reactor.take_seat(Arc::clone(&team), index);
@@ -23,11 +27,23 @@ fn pair_of_rigs(limits: Limits, len: usize) -> [Rig; 2] {
     rigs
 }
 
+/// The same, when the first has 10 messages for the second, which takes one; and the client, which has sent more.
+fn held_up(mut limits: Limits, count: usize) -> ([Rig; 2], Peer) {
+    limits.messages_per_turn = 10;
+    let [mut first, second] = two(limits, 1);
+    let client = first.client();
+    (0..count).for_each(|_| client.send(&frame(b"to all others")));
+    first.reactor.turn(Some(Duration::ZERO)).unwrap();
+    assert!(first.reactor.flush_elsewhere(), "the other takes one");
+    assert_eq!(first.stats().frames_in, 10);
+    ([first, second], client)
+}
+
 #[test]
 fn what_waits_for_other_reactors_counts_as_memory_and_costs_no_connection() {
     let mut limits = Limits::default();
     limits.memory_limit = 100_000;
-    let [mut first, _second] = pair_of_rigs(limits, 60_000);
+    let [mut first, _second] = two(limits, 100);
     let clients: Vec<_> = (0..5).map(|_| first.client()).collect();
     clients.iter().for_each(|client| client.send(&frame(b"to all others")));
     first.reactor.turn(Some(Duration::ZERO)).unwrap();
@@ -46,27 +62,47 @@ fn what_waits_for_other_reactors_counts_as_memory_and_costs_no_connection() {
 fn a_reactor_that_others_hold_up_closes_nobody_for_what_waits_for_them() {
     let mut limits = Limits::default();
     limits.memory_limit = 100_000;
-    let [mut first, mut second] = pair_of_rigs(limits, 1_000_000_000 / 1_000);
-    second.cx().limits.commands_max = 1;
-    let client = first.client();
-    // More than the second one's queue takes, and than the first may hold.
-    for _ in 0..600 {
-        client.send(&frame(b"to all others"));
-    }
-    first.reactor.turn(Some(Duration::ZERO)).unwrap();
-    assert!(first.reactor.flush_elsewhere(), "some is left");
-    let left = first.stats().buffered_bytes;
-    assert!((1..600_000_000).contains(&left), "{left}");
+    let ([mut first, mut second], client) = held_up(limits, 10);
+    assert!((540_000..541_000).contains(&first.stats().buffered_bytes), "{}", first.stats().buffered_bytes);
     client.send(&frame(b"later"));
-    first.settle();
     for _ in 0..5 {
         first.pass(Duration::from_secs(1));
     }
-    assert_eq!(first.closes(), [""; 0]);
-    let before = first.stats().frames_in;
+    assert_eq!((first.closes().len(), first.stats().frames_in), (0, 10));
     while first.reactor.flush_elsewhere() {
         second.settle();
     }
     first.settle();
-    assert!(first.stats().frames_in > before, "it is read again");
+    assert_eq!(first.stats().frames_in, 11, "it is read again");
+}
+
+#[test]
+fn what_was_read_already_waits_too_while_other_reactors_are_behind() {
+    let mut limits = Limits::default();
+    limits.idle_timeout = Some(Duration::from_secs(5));
+    let ([mut first, mut second], _client) = held_up(limits, 100);
+    first.settle();
+    assert_eq!(first.stats().frames_in, 10, "it would only make more that waits");
+    for _ in 0..9 {
+        first.pass(Duration::from_secs(1));
+    }
+    assert_eq!(first.closes(), [""; 0], "and it is not the client that is silent");
+    for _ in 0..1_000 {
+        second.settle();
+        first.reactor.flush_elsewhere();
+        first.reactor.turn(Some(Duration::ZERO)).unwrap();
+    }
+    assert_eq!(first.stats().frames_in, 100);
+}
+
+#[test]
+fn a_shutdown_reads_for_the_last_time_also_while_other_reactors_are_behind() {
+    let ([mut first, _second], client) = held_up(Limits::default(), 10);
+    client.send(&frame(b"the last"));
+    first.settle();
+    assert_eq!(first.stats().frames_in, 10);
+    first.cx().drain.allow(2);
+    first.cx().shutdown();
+    first.settle();
+    assert_eq!(first.stats().frames_in, 11, "there is no later");
 }
