@@ -5,6 +5,7 @@
 #[path = "common/reactor.rs"]
 mod common;
 
+use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
@@ -218,6 +219,64 @@ fn a_reactor_that_cannot_hand_its_last_words_over_ends_at_its_deadline() {
     });
     drop(release);
     pool.join();
+}
+
+#[test]
+fn a_client_for_whom_the_other_has_no_room_is_the_first_ones_and_counts_as_that() {
+    let mut limits = Limits::default();
+    limits.commands_max = 1;
+    let pool = Two::new(limits, echoes());
+    let accepted = || [0, 1].map(|reactor| pool.ask(reactor, |cx| cx.stats().accepted));
+    let release = pool.hold(1);
+    pool.handle.of(1).unwrap().run(|_, _| {}).unwrap();
+    let mut clients = pool.connect(4);
+    clients.iter().for_each(|client| expect_echo(client, b"served"));
+    drop(release);
+    assert_eq!(accepted(), [4, 0]);
+    // One after the other, each with room to go there.
+    for _ in 0..4 {
+        clients.extend(pool.connect(1));
+        expect_echo(clients.last().unwrap(), b"served");
+    }
+    assert_eq!(accepted(), [4, 4]);
+    clients.drain(..4);
+    pool.wait_stats(0, "its clients to have left", |stats| stats.open == 0);
+    (0..4).for_each(|_| clients.extend(pool.connect(1)));
+    clients.iter().for_each(|client| expect_echo(client, b"served"));
+    assert_eq!(accepted(), [8, 4]);
+}
+
+#[test]
+fn a_client_that_is_refused_by_the_one_that_was_to_have_it_takes_no_place_in_the_pool() {
+    let builder = ReactorPool::<Tester>::builder().reactors(2).balance(Balance::HandOut).connections_max(4);
+    let mut pool = builder.build(echoes()).unwrap();
+    let mut options = ListenOptions::default();
+    options.connections_max = Some(1);
+    let small = pool.listen_with("127.0.0.1:0", codec(), &options).unwrap().address.ip().unwrap();
+    let large = pool.listen("127.0.0.1:0", codec()).unwrap().address.ip().unwrap();
+    let _running = pool.start().unwrap();
+    let served = [small, small].map(connect);
+    served.iter().for_each(|client| expect_echo(client, b"one in each"));
+    for _ in 0..5 {
+        let mut refused = connect(small);
+        assert!(matches!(refused.read(&mut [0]), Ok(0) | Err(_)));
+    }
+    [large, large].map(connect).iter().for_each(|client| expect_echo(client, b"and one more in each"));
+}
+
+#[test]
+fn who_has_started_a_pool_may_wait_for_it_at_once() {
+    let mut limits = Limits::default();
+    limits.commands_max = 1;
+    for _ in 0..100 {
+        let each = Reactor::<Tester>::builder().limits(limits.clone());
+        let pool = ReactorPool::<Tester>::builder().reactors(2).each(each).build(echoes()).unwrap();
+        let handle = pool.handle();
+        handle.of(1).unwrap().run(|_, _| {}).unwrap();
+        let _running = pool.start().unwrap();
+        // Its queue is full until its thread has taken a turn, and this is not the thread that will.
+        handle.of(1).unwrap().run(|_, _| {}).unwrap();
+    }
 }
 
 /// Waits in `on_start`, if so, and then tells all others.
