@@ -9,6 +9,9 @@ use crate::handle::Team;
 use crate::net::mem::Peer;
 use crate::reactor::To;
 
+/// Connections that the two may have together.
+const PLACES: usize = 100;
+
 /// Two of a pool, of which the first answers each message by one of 60,000 bytes for all connections of the second, whose
 /// queue takes so many.
 fn two(limits: Limits, commands_max: usize) -> [Rig; 2] {
@@ -20,7 +23,7 @@ fn two(limits: Limits, commands_max: usize) -> [Rig; 2] {
     let mut limits = Limits::default();
     limits.commands_max = commands_max;
     let mut rigs = [first, rig_with(limits, |_, _| {})];
-    let team = Arc::new(Team::new(rigs.iter().map(|rig| rig.reactor.handle()).collect(), 100));
+    let team = Arc::new(Team::new(rigs.iter().map(|rig| rig.reactor.handle()).collect(), PLACES));
     for (index, rig) in rigs.iter_mut().enumerate() {
         rig.reactor.take_seat(Arc::clone(&team), index);
     }
@@ -105,4 +108,17 @@ fn a_shutdown_reads_for_the_last_time_also_while_other_reactors_are_behind() {
     first.cx().shutdown();
     first.settle();
     assert_eq!(first.stats().frames_in, 11, "there is no later");
+}
+
+#[test]
+fn a_client_that_is_lost_before_it_is_open_gives_its_place_back() {
+    let [mut first, _second] = two(Limits::default(), 1);
+    let (listener, peer) = (first.cx().listener_ids()[0], "192.0.2.1:7".parse::<Address>().unwrap());
+    for _ in 0..PLACES {
+        assert!(first.cx().take_place());
+        let lost = Err(std::io::ErrorKind::ConnectionAborted.into());
+        first.reactor.settle(listener, lost, peer.clone(), LengthPrefixed::default());
+    }
+    assert!(first.cx().take_place());
+    assert_eq!(first.stats().refused, PLACES as u64);
 }
