@@ -37,7 +37,7 @@ pub struct Limits {
     pub read_bytes_per_turn: usize,
     /// Bytes written to one connection in one turn. Defaults to 4 MiB, for the same reason.
     pub write_bytes_per_turn: usize,
-    /// Commands of other threads that wait. Past it, or past the memory limit, a sender is told, and keeps its message. Defaults to 16,384, because
+    /// Commands of other threads that wait. Past it, or past half of the memory limit, a sender is told, and keeps its message. Defaults to 16,384, because
     /// commands are small and a loop runs that many in some milliseconds.
     pub commands_max: usize,
     /// Commands of other threads run in one turn. Defaults to 1,024, so that a busy producer does not starve the sockets.
