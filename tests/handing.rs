@@ -139,6 +139,29 @@ fn one_that_is_asked_for_its_end_alone_waits_for_the_one_that_hands_out() {
 }
 
 #[test]
+fn who_is_handed_clients_ends_when_the_one_that_hands_them_out_has_begun_to() {
+    let pool = Two::new(Limits::default(), |_| {
+        let owe = |cx: &mut Context<Tester>, from: ConnId, _: &[u8]| assert!(cx.owe(from)); // and is never paid
+        Tester::new(owe).0
+    });
+    let clients = pool.connect(2);
+    send_frame(&clients[0], b"owe");
+    pool.wait_stats(0, "the question", |stats| stats.frames_in == 1);
+    pool.wait_stats(1, "its client", |stats| stats.open == 1);
+    let release = pool.hold(0);
+    pool.handle.shutdown();
+    // It was woken by that, and sleeps again.
+    assert!(!pool.ask(1, |cx| cx.is_shutting_down()));
+    thread::park_timeout(A_WHILE / 3);
+    drop(release);
+    expect_end(&clients[1]);
+    assert!(!pool.handle.of(0).unwrap().is_gone(), "it waits for an answer");
+    drop(clients);
+    pool.handle.shutdown();
+    assert_eq!(pool.join().report.cut, 1);
+}
+
+#[test]
 fn a_second_call_waits_for_nobody_on_the_way() {
     let mut limits = Limits::default();
     limits.commands_per_turn = 1;
