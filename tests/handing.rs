@@ -270,6 +270,30 @@ fn a_client_for_whom_the_other_has_no_room_is_the_first_ones_and_counts_as_that(
 }
 
 #[test]
+fn no_client_is_handed_to_a_reactor_that_takes_none_while_another_does() {
+    let mut limits = Limits::default();
+    limits.connections_max = Some(3);
+    let pool = Two::new(limits, echoes());
+    // Not accepted, and so no reason to hand it fewer; but as many as it may have.
+    let mut adopted: Vec<_> = (0..3)
+        .map(|_| {
+            let (ours, theirs) = pair();
+            pool.handle.of(1).unwrap().adopt(ours, codec()).unwrap();
+            theirs
+        })
+        .collect();
+    adopted.iter().for_each(|peer| expect_echo(peer, b"adopted"));
+    pool.wait_stats(1, "them", |stats| stats.open == 3);
+    let first = pool.connect(3);
+    first.iter().for_each(|client| expect_echo(client, b"served"));
+    adopted.pop();
+    pool.wait_stats(1, "a place", |stats| stats.open == 2);
+    let second = pool.connect(1);
+    second.iter().for_each(|client| expect_echo(client, b"served"));
+    assert_eq!([0, 1].map(|reactor| pool.ask(reactor, |cx| cx.stats().open)), [3, 3]);
+}
+
+#[test]
 fn a_client_that_is_refused_by_the_one_that_was_to_have_it_takes_no_place_in_the_pool() {
     let builder = ReactorPool::<Tester>::builder().reactors(2).balance(Balance::HandOut).connections_max(4);
     let mut pool = builder.build(echoes()).unwrap();

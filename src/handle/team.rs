@@ -41,6 +41,8 @@ struct Member<H: Handler> {
     handle: Handle<H>,
     /// Connections that were accepted for it and have not ended, those on their way to it included.
     load: AtomicUsize,
+    /// It takes nobody in at the moment, by limits of its own.
+    full: AtomicBool,
     /// Each client on its way to it has one too.
     arriving: Arc<()>,
 }
@@ -73,7 +75,12 @@ impl<H: Handler> fmt::Debug for Team<H> {
 impl<H: Handler> Team<H> {
     pub(crate) fn new(handles: Vec<Handle<H>>, connections_max: usize) -> Team<H> {
         let last = handles.iter().map(|_| Mutex::default()).collect();
-        let member = |handle| Member { handle, load: AtomicUsize::new(0), arriving: Arc::default() };
+        let member = |handle| Member {
+            handle,
+            load: AtomicUsize::new(0),
+            full: AtomicBool::new(false),
+            arriving: Arc::default(),
+        };
         Team {
             members: handles.into_iter().map(member).collect(),
             last_stats: Arc::new(LastStats(last)),
@@ -127,11 +134,20 @@ impl<H: Handler> Team<H> {
         Arrival { _one_more: Arc::clone(&self.members[index].arriving) }
     }
 
-    /// Who has the fewest connections.
+    /// Notes whether `index` takes anyone in.
+    pub(crate) fn says_whether_full(&self, index: usize, full: bool) {
+        self.members[index].full.store(full, Ordering::Relaxed);
+    }
+
+    /// Who has the fewest connections, of those that take anyone in.
     pub(crate) fn least_loaded(&self) -> usize {
         let from = self.counts.next.fetch_add(1, Ordering::Relaxed);
         let order = (0..self.len()).map(|step| from.wrapping_add(step) % self.len());
-        order.min_by_key(|index| self.members[*index].load.load(Ordering::Relaxed)).unwrap_or(LEADER)
+        let key = |index: &usize| {
+            let Member { load, full, .. } = &self.members[*index];
+            (full.load(Ordering::Relaxed), load.load(Ordering::Relaxed))
+        };
+        order.min_by_key(key).unwrap_or(LEADER)
     }
 
     // ---- the end ---------------------------------------------------------------------------------------------------

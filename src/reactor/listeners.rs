@@ -267,6 +267,11 @@ impl<H: Handler> Context<H> {
         }
     }
 
+    /// Whether there is no place for a client, wherever it comes from.
+    pub(super) fn is_full(&self) -> bool {
+        self.connected() >= self.connections_max || self.is_over_memory()
+    }
+
     /// Why there is no place for one more client, if so.
     pub(super) fn full_for(&self, listener: ListenerId, peer: &Address) -> Option<&'static str> {
         let limits = &self.limits;

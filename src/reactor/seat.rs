@@ -38,6 +38,8 @@ pub(super) struct Seat<H: Handler> {
     outgoing: Vec<VecDeque<Command<H>>>,
     /// Whether there is anything in it.
     has_outgoing: bool,
+    /// The others know that it takes no clients.
+    full: bool,
     /// Clients that were accepted for this reactor, to be opened after the command that has brought them.
     newcomers: Vec<Newcomer<H::Codec>>,
     /// How a client crosses to another reactor. Made where the codec is known to be one that may.
@@ -146,6 +148,7 @@ impl<H: Handler> Reactor<H> {
             index,
             outgoing,
             has_outgoing: false,
+            full: false,
             newcomers: Vec::new(),
             cross: |newcomer| {
                 Box::new(|_, cx| {
@@ -276,6 +279,7 @@ impl<H: Handler> Reactor<H> {
                 Err(error) => break Err(error),
             }
             timeout = self.flush_elsewhere().then_some(RETRY);
+            self.say_whether_full();
             self.keep_in_step();
             now = self.cx.turn_ended();
         };
@@ -287,6 +291,15 @@ impl<H: Handler> Reactor<H> {
             now = self.cx.turn_ended();
         }
         ended
+    }
+
+    /// Tells the one that hands clients out whether this one takes any.
+    fn say_whether_full(&mut self) {
+        let full = self.cx.is_full();
+        let Some(seat) = &mut self.cx.seat else { return };
+        if std::mem::replace(&mut seat.full, full) != full {
+            seat.team.says_whether_full(seat.index, full);
+        }
     }
 
     /// A shutdown of one is that of all, and begins in each when those before it are where it wants them.
