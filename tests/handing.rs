@@ -229,9 +229,13 @@ fn a_reactor_that_cannot_hand_its_last_words_over_ends_at_its_deadline() {
     });
     let clients = pool.connect(1);
     let release = pool.hold(1);
+    let begin = now();
     send_frame(&clients[0], b"last words");
     expect_end(&clients[0]);
     drop(clients);
+    wait_for("the first to have nothing left but that", || {
+        pool.handle.of(0).unwrap().is_gone().then_some(())
+    });
     // The second takes nothing; what it would have been told last is given up. It is asked for its counters too, has no room
     // for that, and counts with what it last said.
     let (tell, told) = mpsc::channel();
@@ -240,6 +244,7 @@ fn a_reactor_that_cannot_hand_its_last_words_over_ends_at_its_deadline() {
         pool.handle.gather_stats(move |stats| tell.send(stats[0].accepted).unwrap());
         (told.recv_timeout(PATIENCE) == Ok(1)).then_some(())
     });
+    assert!(now() - begin < PATIENCE / 2, "the second was still held");
     drop(release);
     pool.join();
 }
