@@ -37,7 +37,7 @@ pub struct Limits {
     pub read_bytes_per_turn: usize,
     /// Bytes written to one connection in one turn. Defaults to 4 MiB, for the same reason.
     pub write_bytes_per_turn: usize,
-    /// Commands of other threads that wait. Past it, or past the memory limit, a sender is told, and keeps its message. Defaults to 16,384, because
+    /// Commands of other threads that wait. Past it, or past half of the memory limit, a sender is told, and keeps its message. Defaults to 16,384, because
     /// commands are small and a loop runs that many in some milliseconds.
     pub commands_max: usize,
     /// Commands of other threads run in one turn. Defaults to 1,024, so that a busy producer does not starve the sockets.
@@ -57,9 +57,9 @@ pub struct Limits {
     /// [`Overflow::Close`], see there.
     pub overflow: Overflow,
     /// Bytes held for all connections together: half messages and outboxes by capacity, what is shared once, and commands of
-    /// other threads, which are refused as for a full queue when they alone hold so much. Past it no connection is read and
-    /// no client let in; when nothing moves for a second, those that hold the most are closed until the rest fits. Defaults
-    /// to 1 GiB, because a process without a bound ends by the system's hand.
+    /// other threads, which are refused as for a full queue when they alone hold half as much. Past it no connection is read
+    /// and no client let in; when nothing moves for a second, those that hold the most are closed until the rest fits.
+    /// Defaults to 1 GiB, because a process without a bound ends by the system's hand.
     pub memory_limit: usize,
     /// No byte either way for so long closes a connection. Defaults to none, because only the protocol knows how long a
     /// silence may be.
@@ -140,6 +140,12 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// So much may commands of other threads hold. Half of all, so that however fast they come there is memory left to read
+    /// with.
+    pub(crate) fn command_bytes(&self) -> usize {
+        (self.memory_limit / 2).max(1)
+    }
+
     /// Whether the limits can hold together.
     ///
     /// # Errors

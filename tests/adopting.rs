@@ -95,6 +95,19 @@ fn a_socket_that_does_not_listen_is_not_adopted_as_a_listener() {
 }
 
 #[test]
+#[cfg(unix)]
+fn a_connected_socket_that_is_not_a_tcp_one_is_not_adopted_as_a_stream() {
+    let mut reactor = Reactor::new(Tester::new(ignore).0).unwrap();
+    let datagram = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    datagram.connect(datagram.local_addr().unwrap()).unwrap();
+    let (unix, _peer) = Socket::pair(Domain::UNIX, Type::STREAM, None).unwrap();
+    for socket in [datagram.into(), unix] {
+        let error = reactor.context().adopt(socket.into(), codec()).unwrap_err();
+        assert!(matches!(error, Error::Adopt(_)), "{error}");
+    }
+}
+
+#[test]
 fn another_thread_hands_over_a_socket_with_all_that_has_come_for_it() {
     let server = Server::echo();
     let (ours, theirs) = pair();

@@ -25,7 +25,7 @@ use crate::net::Waker;
 use crate::reactor::{Context, To};
 pub use pool::{PoolHandle, PoolTo};
 use queue::{Wake, Weigh, WhenFull};
-pub(crate) use team::{LEADER, LastStats, Team};
+pub(crate) use team::{Arrival, LEADER, LastStats, Team};
 
 /// What runs on the reactor's thread for another one.
 pub(crate) type Job<H> = Box<dyn FnOnce(&mut H, &mut Context<H>) + Send>;
@@ -76,7 +76,7 @@ impl Wake for Waker {
 /// Why a command of another thread was not queued. What was to be sent comes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HandleError<T> {
-    /// The queue is at [`Limits::commands_max`](crate::Limits::commands_max), or holds as much as
+    /// The queue is at [`Limits::commands_max`](crate::Limits::commands_max), or holds half of
     /// [`Limits::memory_limit`](crate::Limits::memory_limit). The loop is behind; try again later.
     Full(T),
     /// The reactor is gone.
@@ -289,9 +289,10 @@ impl<H: Handler> Handle<H> {
         self.queue.push_made(it, WhenFull::GiveBack, make).map_err(HandleError::into_inner)
     }
 
-    /// Hands over as many commands as there is room for. Those for a reactor that is gone are dropped.
-    pub(crate) fn push_all(&self, commands: &mut VecDeque<Command<H>>) {
-        self.queue.push_all(commands);
+    /// Hands over as many commands as there is room for, and answers how many bytes they hold. Those for a reactor that is
+    /// gone are dropped.
+    pub(crate) fn push_all(&self, commands: &mut VecDeque<Command<H>>) -> usize {
+        self.queue.push_all(commands)
     }
 
     /// Makes the reactor take a turn.

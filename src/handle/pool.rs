@@ -70,6 +70,9 @@ impl<H: Handler> PoolHandle<H> {
     }
 
     /// The handle of one reactor. `None` when there are not so many.
+    ///
+    /// It knows its own reactor's thread and not those of the others: on these its methods that wait do wait, and two
+    /// reactors that wait for room with each other wait for ever. The `try_` forms, and what this handle has itself, do not.
     pub fn of(&self, reactor: usize) -> Option<&Handle<H>> {
         self.team.handle(reactor)
     }

@@ -126,25 +126,26 @@ impl<T: Weigh, W: Wake> Queue<T, W> {
         Ok(())
     }
 
-    /// Moves as many commands in as there is room for, at the cost of one, and drops them when the reactor is gone.
-    pub(crate) fn push_all(&self, commands: &mut VecDeque<T>) {
+    /// Moves as many commands in as there is room for, at the cost of one, and drops them when the reactor is gone. Answers
+    /// how many bytes those hold.
+    pub(crate) fn push_all(&self, commands: &mut VecDeque<T>) -> usize {
         let mut state = self.state();
         if state.closed {
             drop(state);
             // A command may own a handle: dropped without the lock.
-            commands.clear();
-            return;
+            return commands.drain(..).map(|command| command.bytes()).sum();
         }
-        let before = state.commands.len();
+        let (before, mut bytes) = (state.commands.len(), 0);
         while self.has_room(&state) {
             let Some(command) = commands.pop_front() else { break };
-            self.put(&mut state, command);
+            bytes += self.put(&mut state, command);
         }
         let moved = state.commands.len() > before;
         drop(state);
         if moved {
             self.wake();
         }
+        bytes
     }
 
     /// What waits is judged, not the new one: a message of any size passes an empty queue.
@@ -152,9 +153,11 @@ impl<T: Weigh, W: Wake> Queue<T, W> {
         state.commands.len() < self.max && self.held() < self.bytes_max
     }
 
-    fn put(&self, state: &mut State<T>, command: T) {
-        self.held.fetch_add(command.bytes(), Ordering::Relaxed);
+    fn put(&self, state: &mut State<T>, command: T) -> usize {
+        let bytes = command.bytes();
+        self.held.store(self.held().saturating_add(bytes), Ordering::Relaxed);
         state.commands.push_back(command);
+        bytes
     }
 
     /// Whether this thread takes the turns.
@@ -220,7 +223,9 @@ impl<T: Weigh, W: Wake> Queue<T, W> {
             into.extend(state.commands.drain(..n));
         }
         let taken: usize = into.iter().skip(before).map(Weigh::bytes).sum();
-        self.held.fetch_sub(taken, Ordering::Relaxed);
+        // A message that says another length than when it came must not leave the queue full, or too large, for ever.
+        let left = if state.commands.is_empty() { 0 } else { self.held().saturating_sub(taken) };
+        self.held.store(left, Ordering::Relaxed);
         if !state.commands.is_empty() {
             self.flag.store(true, Ordering::Release);
         }
@@ -250,5 +255,44 @@ impl<T: Weigh, W: Wake> Queue<T, W> {
         self.room.notify_all();
         // A command may own a handle: dropped without the lock.
         drop(commands);
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    struct Nobody;
+
+    impl Wake for Nobody {
+        fn wake(&self) {}
+    }
+
+    /// Says another length each time.
+    struct Shifty(Cell<usize>, isize);
+
+    impl Weigh for Shifty {
+        fn bytes(&self) -> usize {
+            self.0.replace(self.0.get().saturating_add_signed(self.1))
+        }
+    }
+
+    #[test]
+    fn messages_whose_length_has_changed_do_not_leave_the_queue_full() {
+        for step in [-30, 30] {
+            let queue = Queue::new(Nobody, 100, 100);
+            let mut into = VecDeque::new();
+            for _ in 0..100 {
+                while queue.push(Shifty(Cell::new(50), step), WhenFull::GiveBack).is_ok() {}
+                queue.drain(1, &mut into);
+                assert!(queue.held() <= 150, "{step}: {}", queue.held());
+                into.clear();
+                queue.drain(100, &mut into);
+                assert_eq!(queue.held(), 0, "{step}");
+                into.clear();
+            }
+        }
     }
 }

@@ -41,6 +41,16 @@ struct Member<H: Handler> {
     handle: Handle<H>,
     /// Connections that were accepted for it and have not ended, those on their way to it included.
     load: AtomicUsize,
+    /// It takes nobody in at the moment, by limits of its own.
+    full: AtomicBool,
+    /// Each client on its way to it has one too.
+    arriving: Arc<()>,
+}
+
+/// Held by a client that is on its way from one reactor to another, until it is there or lost.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    _one_more: Arc<()>,
 }
 
 /// The counters of all reactors when they were last asked for, or at their end.
@@ -65,7 +75,12 @@ impl<H: Handler> fmt::Debug for Team<H> {
 impl<H: Handler> Team<H> {
     pub(crate) fn new(handles: Vec<Handle<H>>, connections_max: usize) -> Team<H> {
         let last = handles.iter().map(|_| Mutex::default()).collect();
-        let member = |handle| Member { handle, load: AtomicUsize::new(0) };
+        let member = |handle| Member {
+            handle,
+            load: AtomicUsize::new(0),
+            full: AtomicBool::new(false),
+            arriving: Arc::default(),
+        };
         Team {
             members: handles.into_iter().map(member).collect(),
             last_stats: Arc::new(LastStats(last)),
@@ -114,11 +129,25 @@ impl<H: Handler> Team<H> {
         self.members[to].load.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Who has the fewest connections.
+    /// A client sets out for `index`.
+    pub(crate) fn sets_out_for(&self, index: usize) -> Arrival {
+        Arrival { _one_more: Arc::clone(&self.members[index].arriving) }
+    }
+
+    /// Notes whether `index` takes anyone in.
+    pub(crate) fn says_whether_full(&self, index: usize, full: bool) {
+        self.members[index].full.store(full, Ordering::Relaxed);
+    }
+
+    /// Who has the fewest connections, of those that take anyone in.
     pub(crate) fn least_loaded(&self) -> usize {
         let from = self.counts.next.fetch_add(1, Ordering::Relaxed);
         let order = (0..self.len()).map(|step| from.wrapping_add(step) % self.len());
-        order.min_by_key(|index| self.members[*index].load.load(Ordering::Relaxed)).unwrap_or(LEADER)
+        let key = |index: &usize| {
+            let Member { load, full, .. } = &self.members[*index];
+            (full.load(Ordering::Relaxed), load.load(Ordering::Relaxed))
+        };
+        order.min_by_key(key).unwrap_or(LEADER)
     }
 
     // ---- the end ---------------------------------------------------------------------------------------------------
@@ -152,7 +181,11 @@ impl<H: Handler> Team<H> {
     pub(crate) fn level_of(&self, index: usize) -> u32 {
         let follows = index != LEADER && self.led.load(Ordering::Acquire);
         let level = if follows { &self.level } else { &self.asked };
-        level.load(Ordering::Acquire)
+        match level.load(Ordering::Acquire) {
+            // Those who were handed to it get there first: by now there are no more to come. A second call waits for nobody.
+            1 if Arc::strong_count(&self.members[index].arriving) > 1 => 0,
+            level => level,
+        }
     }
 
     /// `index` is gone. Nobody follows a leader that is, and one that has failed ends all.

@@ -38,8 +38,8 @@
 //! accepts from it. It deals by a hash, blindly: with many clients each reactor gets its share, with five it may not, and one
 //! that is busy or out of descriptors gets its share all the same. With [`Balance::HandOut`] the first reactor accepts and
 //! hands each client to the one that has the fewest, which is even to within one, costs a wake-up for each client, and waits
-//! for the first one's turns. There [`on_accept`](crate::Handler::on_accept) is asked of the first reactor's handler, whoever
-//! gets the client.
+//! for the first one's turns. One that takes nobody, by its maximum or its memory limit, gets none while another does. There
+//! [`on_accept`](crate::Handler::on_accept) is asked of the first reactor's handler, whoever gets the client.
 //!
 //! # What holds for each, and what for all
 //!

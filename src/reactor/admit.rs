@@ -9,7 +9,7 @@ use super::pace::Callback;
 use super::{Context, Reactor};
 use crate::address::Address;
 use crate::handler::{Admission, Handler};
-use crate::id::{ConnId, ListenerId};
+use crate::id::ListenerId;
 use crate::net::Stream;
 
 impl<H: Handler> Context<H> {
@@ -53,7 +53,7 @@ impl<H: Handler> Reactor<H> {
         stream: io::Result<Stream>,
         peer: Address,
         codec: H::Codec,
-    ) -> Option<ConnId> {
+    ) {
         let now = self.cx.tick;
         let inserted = stream.and_then(|stream| {
             let mut live = Live::new(stream, peer, codec, Phase::Opening, now);
@@ -64,13 +64,11 @@ impl<H: Handler> Reactor<H> {
             Ok(conn) => {
                 self.cx.count_accepted(conn, true);
                 self.open(conn);
-                Some(conn)
             }
             Err(error) => {
                 self.cx.free_place();
                 self.cx.stats.refused += 1;
                 debug!("a client was lost before it was open: {error}");
-                None
             }
         }
     }

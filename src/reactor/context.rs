@@ -143,7 +143,7 @@ impl<H: Handler> fmt::Debug for Context<H> {
 
 impl<H: Handler> Context<H> {
     pub(super) fn new(poller: Poller, limits: Limits, dial_options: SocketOptions) -> Context<H> {
-        let queue = Queue::new(poller.waker(), limits.commands_max, limits.memory_limit);
+        let queue = Queue::new(poller.waker(), limits.commands_max, limits.command_bytes());
         let now = poller.now();
         Context {
             table: Table::new(),

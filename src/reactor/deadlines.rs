@@ -81,7 +81,7 @@ impl<H: Handler> Context<H> {
             self.timers.cancel(key);
             return;
         }
-        let unread = live.halts.is_empty() && (live.readable || live.scheduled);
+        let unread = live.halts.is_empty() && (live.readable || live.scheduled || live.starved);
         match live.earliest(&self.limits, now, self.tick) {
             Some((at, _)) if at > now => drop(self.timers.reset(key, at)),
             Some(_) if more || unread => drop(self.timers.reset(key, deadline(now, AGAIN))),

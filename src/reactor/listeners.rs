@@ -267,13 +267,20 @@ impl<H: Handler> Context<H> {
         }
     }
 
+    /// Whether there is no place for a client, wherever it comes from.
+    pub(super) fn is_full(&self) -> bool {
+        self.connected() >= self.connections_max || self.is_over_memory()
+    }
+
     /// Why there is no place for one more client, if so.
     pub(super) fn full_for(&self, listener: ListenerId, peer: &Address) -> Option<&'static str> {
         let limits = &self.limits;
         if self.connected() >= self.connections_max {
             return Some("there are as many connections as may be");
         }
-        if self.listeners.get(listener.slot as usize).is_some_and(|l| l.connections >= l.connections_max) {
+        let entry =
+            self.listeners.get(listener.slot as usize).filter(|l| l.generation == listener.generation);
+        if entry.is_some_and(|l| l.connections >= l.connections_max) {
             return Some("its listener has as many connections as may be");
         }
         if limits.connections_per_source.is_some_and(|max| self.sources.count(peer) >= max) {

@@ -19,6 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(super) struct Memory {
     /// What connections hold, each for itself.
     held: usize,
+    /// What waits to be handed over to other reactors of a pool.
+    pub(super) outgoing: usize,
     /// Connections that have something to read and may not.
     starved: Vec<ConnId>,
     /// A look is due, see [`PATIENCE`].
@@ -33,21 +35,32 @@ pub(super) struct Memory {
 }
 
 impl<H: Handler> Context<H> {
-    /// All bytes that are held at the moment, both ways and by commands of other threads, those of shared payloads once.
-    #[inline]
+    /// All bytes that are held at the moment, both ways and by commands of and for other threads, those of shared payloads
+    /// once.
     pub(super) fn buffered(&self) -> usize {
-        self.memory.held + self.ledger.bytes() + self.queue.held()
+        self.memory.held + self.ledger.bytes() + self.queue.held() + self.memory.outgoing
+    }
+
+    /// What is judged: what connections hold, and commands up to their own bound. Those pass it by one message at most, and for
+    /// a turn; to count that too would stop reading, and end connections, over what none of them holds.
+    #[inline]
+    fn counted(&self) -> usize {
+        let commands = self.queue.held().min(self.limits.command_bytes());
+        self.memory.held + self.ledger.bytes() + commands
     }
 
     #[inline]
     pub(super) fn is_over_memory(&self) -> bool {
-        self.buffered() > self.limits.memory_limit
+        self.counted() > self.limits.memory_limit
     }
 
-    /// Whether nobody may be read.
+    /// Whether other reactors have to take what is for them before there may be more of it. It leaves at the end of the turn,
+    /// or when they have caught up: no connection has to go. The last read of a shutdown is not put off: there is no later.
     #[inline]
-    pub(super) fn is_held_up(&self) -> bool {
-        self.is_over_memory() || self.memory.others_are_behind
+    pub(super) fn waits_for_others(&self) -> bool {
+        let Memory { outgoing, others_are_behind, .. } = self.memory;
+        let full = outgoing > 0 && self.counted() + outgoing > self.limits.memory_limit;
+        (others_are_behind || full) && !self.drain.has_begun()
     }
 
     /// Notes whether other reactors of a pool have to catch up before more is read here.

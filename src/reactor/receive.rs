@@ -68,13 +68,17 @@ impl<H: Handler> Reactor<H> {
 
     fn read_and_deliver(&mut self, conn: ConnId, shared: &mut [u8], budget: &mut Budget) {
         loop {
-            let over_memory = self.cx.is_held_up();
+            let (over_memory, waits) = (self.cx.is_over_memory(), self.cx.waits_for_others());
             let Some(live) = self.cx.table.get_mut(conn) else { return };
             // Above the high mark, the flush that follows may bring it below the low one; then it goes on in the next turn.
             if !live.halts.is_empty() {
                 return;
             }
             if live.inbox.is_due() {
+                // What is held is delivered above the memory limit too, which makes room; for others it would only make more.
+                if waits {
+                    return self.cx.starve(conn);
+                }
                 if self.deliver_held(conn, budget) == Stop::Spent {
                     return self.cx.schedule(conn);
                 }
@@ -83,7 +87,7 @@ impl<H: Handler> Reactor<H> {
             match live.input {
                 Input::Open if !live.readable => return,
                 Input::Open if budget.bytes == 0 => return self.cx.schedule(conn),
-                Input::Open if over_memory => return self.cx.starve(conn),
+                Input::Open if over_memory || waits => return self.cx.starve(conn),
                 Input::Open if live.inbox.len() <= COPY_IN_MAX => {
                     match self.read_shared(conn, shared, budget) {
                         Stop::Need | Stop::Halted => {}
@@ -259,6 +263,7 @@ impl<H: Handler> Reactor<H> {
             live.reason = Some(Box::new(CloseReason::Peer { truncated }));
         }
         live.inbox.release(&mut self.cx.pool);
+        self.cx.frame_len = 0;
         let answer = self.handler.on_half_close(&mut self.cx, conn);
         // One that was detached in there leaves whole.
         let Some(live) = self.cx.table.get(conn) else { return false };

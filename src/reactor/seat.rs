@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::{Context, Flow, Listening, Reactor, To};
 use crate::address::Address;
 use crate::error::Error;
-use crate::handle::{Command, Job, LEADER, PoolHandle, Team};
+use crate::handle::queue::Weigh;
+use crate::handle::{Arrival, Command, Job, LEADER, PoolHandle, Team};
 use crate::handler::{Handler, Owned};
 use crate::id::{ConnId, ListenerId, PoolConnId};
 use crate::net::{Listener, Stream};
@@ -25,6 +26,8 @@ struct Newcomer<C> {
     peer: Address,
     codec: C,
     listener: ListenerId,
+    /// None when it stays here.
+    _arrival: Option<Arrival>,
 }
 
 /// The place of a reactor in a pool.
@@ -35,6 +38,8 @@ pub(super) struct Seat<H: Handler> {
     outgoing: Vec<VecDeque<Command<H>>>,
     /// Whether there is anything in it.
     has_outgoing: bool,
+    /// The others know that it takes no clients.
+    full: bool,
     /// Clients that were accepted for this reactor, to be opened after the command that has brought them.
     newcomers: Vec<Newcomer<H::Codec>>,
     /// How a client crosses to another reactor. Made where the codec is known to be one that may.
@@ -106,6 +111,7 @@ impl<H: Handler> Context<H> {
     fn hand_over(&mut self, index: usize, command: Command<H>) -> bool {
         let Some(seat) = &mut self.seat else { return false };
         let Some(outgoing) = seat.outgoing.get_mut(index) else { return false };
+        self.memory.outgoing += command.bytes();
         outgoing.push_back(command);
         seat.has_outgoing = true;
         true
@@ -135,11 +141,14 @@ impl<H: Handler> Reactor<H> {
         let share = u32::MAX / u32::try_from(team.len()).unwrap_or(u32::MAX).max(1);
         self.cx.table.begin_generations_at(share.wrapping_mul(index as u32));
         let outgoing = (0..team.len()).map(|_| VecDeque::new()).collect();
+        // Until it is known how far the others are.
+        self.cx.drain.allow(0);
         self.cx.seat = Some(Box::new(Seat {
             team,
             index,
             outgoing,
             has_outgoing: false,
+            full: false,
             newcomers: Vec::new(),
             cross: |newcomer| {
                 Box::new(|_, cx| {
@@ -158,23 +167,25 @@ impl<H: Handler> Reactor<H> {
 
     /// Hands over what the turn has left for the others. Returns whether something is still left, because a queue is full:
     /// then nothing more is read.
-    fn flush_elsewhere(&mut self) -> bool {
+    pub(super) fn flush_elsewhere(&mut self) -> bool {
         let Some(seat) = &mut self.cx.seat else { return false };
         if !seat.has_outgoing {
             return false;
         }
         let Seat { team, outgoing, has_outgoing, .. } = &mut **seat;
+        let mut moved = 0;
         for (index, waiting) in outgoing.iter_mut().enumerate() {
             if waiting.is_empty() {
                 continue;
             }
             match team.handle(index) {
-                Some(handle) => handle.push_all(waiting),
+                Some(handle) => moved += handle.push_all(waiting),
                 None => waiting.clear(),
             }
         }
         let left = outgoing.iter().any(|waiting| !waiting.is_empty());
         *has_outgoing = left;
+        self.cx.memory.outgoing = if left { self.cx.memory.outgoing.saturating_sub(moved) } else { 0 };
         self.cx.others_are_behind(left);
         left
     }
@@ -220,7 +231,8 @@ impl<H: Handler> Reactor<H> {
         if !team.reserve(to) {
             return self.cx.refuse(&peer, POOL_IS_FULL);
         }
-        let newcomer = Newcomer { stream, peer, codec, listener };
+        let arrival = (to != me).then(|| team.sets_out_for(to));
+        let newcomer = Newcomer { stream, peer, codec, listener, _arrival: arrival };
         let ours = match team.handle(to) {
             Some(handle) if to != me => {
                 handle.try_push_made(newcomer, |newcomer| Command::Run(cross(newcomer)))
@@ -244,20 +256,12 @@ impl<H: Handler> Reactor<H> {
 
     /// A client that was accepted for this reactor, and has a place reserved.
     fn take_newcomer(&mut self, newcomer: Newcomer<H::Codec>) {
-        let Newcomer { stream, peer, codec, listener } = newcomer;
+        let Newcomer { stream, peer, codec, listener, .. } = newcomer;
         if let Some(what) = self.cx.full_for(listener, &peer) {
             self.cx.free_place();
             return self.cx.refuse(&peer, what);
         }
-        let conn = self.settle(listener, Ok(stream), peer, codec);
-        // One that accepts in its own drain looks after them itself.
-        if let (Some(conn), true) = (conn, self.cx.drain.has_begun() && !self.is_leader()) {
-            self.drain_newcomer(conn);
-        }
-    }
-
-    fn is_leader(&self) -> bool {
-        self.cx.reactor_index() == LEADER
+        self.settle(listener, Ok(stream), peer, codec);
     }
 
     // ---- the turns of one of several -------------------------------------------------------------------------------
@@ -266,19 +270,39 @@ impl<H: Handler> Reactor<H> {
     /// shuts down when one of them does.
     pub(crate) fn run_among(&mut self) -> Result<(), Error> {
         let mut now = self.cx.poller.now();
-        let mut timeout = None;
-        while self.turn_at(timeout, now)? == Flow::Continue {
+        // What `on_start` has for the others does not wait for an event.
+        let mut timeout = Some(Duration::ZERO);
+        let ended = loop {
+            match self.turn_at(timeout, now) {
+                Ok(Flow::Continue) => {}
+                Ok(Flow::Finished) => break Ok(()),
+                Err(error) => break Err(error),
+            }
             timeout = self.flush_elsewhere().then_some(RETRY);
+            self.say_whether_full();
+            self.keep_in_step();
+            now = self.cx.turn_ended();
+        };
+        self.keep_in_step();
+        // What the last turns have said is handed over too, as long as there is time.
+        while self.flush_elsewhere() && self.is_finished() && !self.cx.drain.over {
+            self.turn_at(Some(RETRY), now)?;
             self.keep_in_step();
             now = self.cx.turn_ended();
         }
-        // What the last turn has said, and that there was one.
-        self.flush_elsewhere();
-        self.keep_in_step();
-        Ok(())
+        ended
     }
 
-    /// A shutdown of one is that of all.
+    /// Tells the one that hands clients out whether this one takes any.
+    fn say_whether_full(&mut self) {
+        let full = self.cx.is_full();
+        let Some(seat) = &mut self.cx.seat else { return };
+        if std::mem::replace(&mut seat.full, full) != full {
+            seat.team.says_whether_full(seat.index, full);
+        }
+    }
+
+    /// A shutdown of one is that of all, and begins in each when those before it are where it wants them.
     fn keep_in_step(&mut self) {
         let Some(seat) = &self.cx.seat else { return };
         let (asked, acted_on) = self.cx.drain.level();
@@ -292,5 +316,6 @@ impl<H: Handler> Reactor<H> {
         for _ in asked..level {
             self.cx.shutdown();
         }
+        self.cx.drain.allow(level);
     }
 }

@@ -35,22 +35,41 @@ impl ShutdownReport {
 }
 
 /// Where a shutdown stands.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Drain {
     /// How often it was asked for.
     pub(super) requests: u32,
-    /// How many of those were acted on.
+    /// How many of those were acted on, and how many may be.
     acted_on: u32,
+    allowed: u32,
     /// Its time is over: nothing lingers any more.
     pub(super) over: bool,
     open_at_begin: u64,
     report: ShutdownReport,
 }
 
+impl Default for Drain {
+    fn default() -> Drain {
+        Drain {
+            requests: 0,
+            acted_on: 0,
+            allowed: u32::MAX,
+            over: false,
+            open_at_begin: 0,
+            report: ShutdownReport::default(),
+        }
+    }
+}
+
 impl Drain {
     /// Whether a request waits to be acted on.
     pub(super) fn is_due(&self) -> bool {
-        self.requests.min(2) > self.acted_on
+        self.requests.min(2).min(self.allowed) > self.acted_on
+    }
+
+    /// No more than so many requests are acted on, whoever has asked: others are to come first.
+    pub(super) fn allow(&mut self, level: u32) {
+        self.allowed = level;
     }
 
     /// How often it was asked for, and how many of these were acted on.
@@ -130,15 +149,6 @@ impl<H: Handler> Reactor<H> {
         }
         self.receive(conn);
         self.cx.begin_finish(conn, CloseReason::Shutdown);
-    }
-
-    /// A client that another reactor of the pool has accepted for this one, which shuts down already: it is served as those
-    /// are that had waited to be accepted.
-    pub(super) fn drain_newcomer(&mut self, conn: ConnId) {
-        if self.cx.table.get(conn).is_some_and(|live| live.phase == Phase::Open) {
-            self.cx.drain.open_at_begin += 1;
-            self.read_for_the_last_time(conn);
-        }
     }
 
     /// Ends everything that is left, lingering sockets included.

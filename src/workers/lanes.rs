@@ -129,7 +129,8 @@ impl<T> Lanes<T> {
             self.waiting.push_back(conn);
         }
         let at_bound = all_full || (lane.is_full(&self.bounds) && !last);
-        let hold = at_bound && !lane.held;
+        // The last read has lifted what held it.
+        let hold = at_bound && (last || !lane.held);
         lane.held |= hold;
         Added { number, at_bound, hold }
     }
@@ -273,6 +274,16 @@ mod tests {
         let mut lanes = lanes(2, 4);
         let held: Vec<_> = (0..4).map(|_| lanes.add(conn(1), 0, None, true).hold).collect();
         assert_eq!(held, [false, false, false, true], "but by that of all together");
+    }
+
+    #[test]
+    fn one_that_was_held_is_held_by_the_bound_for_all_in_its_last_input_too() {
+        let mut lanes = lanes(2, 4);
+        let held = [false, false].map(|last| lanes.add(conn(1), 0, None, last).hold);
+        assert_eq!(held, [false, true]);
+        // Its last read does not care for that, and goes on until all together have as many as they may.
+        let held = [true, true].map(|last| lanes.add(conn(1), 0, None, last).hold);
+        assert_eq!(held, [false, true]);
     }
 
     #[test]

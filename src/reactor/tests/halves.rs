@@ -215,3 +215,17 @@ fn an_end_inside_a_frame_is_no_clean_end_because_ours_came_after_it() {
         }
     }
 }
+
+#[test]
+fn no_message_is_being_handed_over_in_on_half_close() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let mut rig = rig(move |cx, event| match event {
+        Event::Message(conn, _) | Event::HalfClose(conn) => tell.send(cx.message_len(*conn)).unwrap(),
+        _ => {}
+    });
+    let peer = rig.client();
+    peer.send(&frame(b"last words"));
+    peer.shut_down_writing();
+    rig.settle();
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), [14, 0], "a job of it counts for nothing");
+}

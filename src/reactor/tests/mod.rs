@@ -15,6 +15,7 @@ mod panicking;
 mod random;
 mod rates;
 mod redialing;
+mod seats;
 mod sending;
 mod shutdown;
 mod threads;

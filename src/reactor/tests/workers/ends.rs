@@ -141,6 +141,26 @@ fn a_shutdown_waits_for_answers_and_takes_what_has_come_past_the_bound() {
 }
 
 #[test]
+fn those_that_were_held_do_not_pass_the_bound_for_all_in_the_last_read_of_a_shutdown() {
+    let (mut rig, hand) = answering(Limits::default(), |pool| pool.jobs_per_connection(2).jobs(6));
+    let peers = [rig.client(), rig.client()];
+    for peer in &peers {
+        (0..100).for_each(|n| peer.send(&frame(&[n])));
+    }
+    rig.settle();
+    assert_eq!(rig.stats().frames_in, 4, "each is at its own bound");
+    rig.cx().shutdown();
+    rig.settle();
+    assert_eq!(rig.stats().frames_in, 7, "as many as may be, and one for the second");
+    work_all(&hand);
+    rig.settle();
+    for (peer, answered) in peers.iter().zip([4, 3]) {
+        let questions: Vec<_> = (0..answered).map(|n| [n]).collect();
+        assert_eq!(peer.take(), answers(questions.iter().map(|question| &question[..])));
+    }
+}
+
+#[test]
 fn a_job_that_does_not_end_holds_a_shutdown_until_its_deadline() {
     let (mut rig, hand) = answering(Limits::default(), |pool| pool);
     let peer = rig.client();
