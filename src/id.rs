@@ -1,6 +1,7 @@
 //! Names for what a reactor owns. Each carries a generation, so that a name of the past never reaches what came later.
 
 use std::fmt;
+use std::num::NonZeroU32;
 
 use crate::time::TimerKey;
 
@@ -25,7 +26,8 @@ pub struct PoolConnId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ListenerId {
     pub(crate) slot: u32,
-    pub(crate) generation: u32,
+    /// Never zero, so that none takes no room.
+    pub(crate) generation: NonZeroU32,
 }
 
 /// Names one timer of one reactor, until it has fired for the last time or was cancelled.

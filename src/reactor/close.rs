@@ -162,8 +162,12 @@ impl<H: Handler> Context<H> {
             self.timers.cancel(key);
         }
         if let Some(extras) = extras {
+            if extras.discarded > 0 {
+                // Its socket may linger, with what is left of the bound.
+                live.extras().discarded = extras.discarded;
+            }
             for key in &extras.timers {
-                self.timers.cancel(*key);
+                self.take_timer(*key);
             }
             for group in extras.rates.owned() {
                 self.remove_rate_group(group);
@@ -191,7 +195,8 @@ impl<H: Handler> Context<H> {
     fn retire(&mut self, conn: ConnId, reset: bool, until: Option<Instant>) {
         while self.table.lingering() >= self.limits.lingering_max.max(1) && self.cut_oldest_lingering() {}
         let Some(live) = self.table.remove(conn) else { return };
-        let Live { generation, mut stream, discarded, .. } = live;
+        let discarded = live.discarded();
+        let Live { generation, mut stream, .. } = live;
         if reset {
             stream.reset_on_close();
         }
@@ -253,7 +258,13 @@ impl<H: Handler> Context<H> {
         if live.input != Input::Open {
             return;
         }
-        match discard(&mut live.stream, read_buffer, &mut live.discarded, max, budget) {
+        let before = live.discarded();
+        let mut discarded = before;
+        let outcome = discard(&mut live.stream, read_buffer, &mut discarded, max, budget);
+        if discarded > before {
+            live.extras().discarded = discarded;
+        }
+        match outcome {
             Discarded::Empty => live.readable = false,
             Discarded::Enough => {}
             Discarded::Spent => self.schedule(conn),

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::thread::ThreadId;
 use std::time::Instant;
@@ -21,7 +22,7 @@ use super::series::Series;
 use super::shutdown::Drain;
 use super::sources::Sources;
 use super::table::Table;
-use super::timers::Deadline;
+use super::timers::{Deadline, UserTimer};
 use crate::address::Address;
 use crate::buffer::{Ledger, Pool};
 use crate::connection::{CloseReason, Halt};
@@ -44,7 +45,7 @@ pub struct Context<H: Handler> {
     pub(super) poller: Poller,
     pub(super) table: Table<H>,
     pub(super) listeners: Slab<ListenerEntry<H::Codec>>,
-    pub(super) listener_generation: u32,
+    pub(super) listener_generation: NonZeroU32,
     /// Connections that there may be, see [`Limits::connections_max`].
     pub(super) connections_max: usize,
     pub(super) reserve: Reserve,
@@ -53,6 +54,7 @@ pub struct Context<H: Handler> {
     /// Listeners to be looked at in the next turn without an event.
     pub(super) listeners_due: Vec<ListenerId>,
     pub(super) timers: Timers<Deadline>,
+    pub(super) user_timers: Slab<UserTimer>,
     pub(super) groups: HashMap<u64, Vec<ConnId>>,
     pub(super) pool: Pool,
     /// Payloads that several outboxes hold.
@@ -148,12 +150,13 @@ impl<H: Handler> Context<H> {
         Context {
             table: Table::new(),
             listeners: Slab::new(),
-            listener_generation: 0,
+            listener_generation: NonZeroU32::MIN,
             connections_max: limits.connections_max.unwrap_or(CONNECTIONS_MAX),
             reserve: Reserve::new(),
             listeners_paused: 0,
             listeners_due: Vec::new(),
             timers: Timers::new(),
+            user_timers: Slab::new(),
             groups: HashMap::new(),
             pool: Pool::new(limits.spare_bytes),
             ledger: Ledger::default(),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use log::{debug, warn};
@@ -42,7 +43,7 @@ impl fmt::Display for Listening {
 
 #[derive(Debug)]
 pub(super) struct ListenerEntry<C> {
-    generation: u32,
+    generation: NonZeroU32,
     listener: Listener,
     codec: C,
     /// Its connections that are open, and the most that may be.
@@ -101,7 +102,7 @@ impl<H: Handler> Context<H> {
             Ok((listener, local))
         });
         let (listener, local) = made.map_err(|source| Error::Listen { address, source })?;
-        self.listener_generation = self.listener_generation.wrapping_add(1);
+        self.skip_listener_id();
         let generation = self.listener_generation;
         self.listeners.insert(ListenerEntry {
             generation,
@@ -169,7 +170,7 @@ impl<H: Handler> Context<H> {
 
     /// The pool's listeners have one name in all reactors, even when one of them could not have it.
     pub(super) fn skip_listener_id(&mut self) {
-        self.listener_generation = self.listener_generation.wrapping_add(1);
+        self.listener_generation = self.listener_generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
     }
 
     /// Whether its clients are for all reactors of the pool.

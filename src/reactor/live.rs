@@ -105,6 +105,8 @@ pub(super) struct Live<C, S> {
     pub(super) owed: u32,
     /// Its place in the list of the open.
     pub(super) place: u32,
+    /// When it was opened.
+    pub(super) opened: Tick,
     /// What it holds, as last counted in the reactor's sum.
     pub(super) counted: usize,
     pub(super) stream: Stream,
@@ -114,20 +116,16 @@ pub(super) struct Live<C, S> {
     // ---- what few turns look at
     pub(super) peer: Address,
     pub(super) listener: Option<ListenerId>,
-    /// When it was opened.
-    pub(super) opened: Tick,
     /// The one deadline of its phase: dial, idle or close.
     pub(super) watch: Option<TimerKey>,
-    /// When the first byte came of the frame that is not whole yet.
-    pub(super) frame_since: Tick,
-    /// Input dropped while closing.
-    pub(super) discarded: u64,
     /// Where in the stream that frame begins.
     pub(super) frame_at: u64,
     /// Why it is on its way to the end, or will be when our side ends too.
     pub(super) reason: Option<Box<CloseReason>>,
     /// What few connections have.
     pub(super) extras: Option<Box<Extras>>,
+    /// When the first byte came of the frame that is not whole yet.
+    pub(super) frame_since: Tick,
     /// There until the handler gets it back.
     pub(super) session: Option<S>,
 }
@@ -143,6 +141,8 @@ pub(super) struct Extras {
     pub(super) rates: RatesOf,
     /// Told when it takes nothing more.
     pub(super) life: Option<Life>,
+    /// Input dropped while closing.
+    pub(super) discarded: u64,
     /// How many hold it back, see [`Halt::Workers`].
     pub(super) holds: u32,
 }
@@ -180,7 +180,6 @@ impl<C: Codec, S: Default> Live<C, S> {
             session: Some(S::default()),
             inbox: Inbox::default(),
             outbox: WriteQueue::default(),
-            discarded: 0,
             spoke: false,
             waits: false,
             heard: false,
@@ -242,6 +241,11 @@ impl<C: Codec, S: Default> Live<C, S> {
         }
         (self.frame_at, self.frame_since) = (begins, now);
         true
+    }
+
+    /// Input dropped while closing.
+    pub(super) fn discarded(&self) -> u64 {
+        self.extras.as_ref().map_or(0, |extras| extras.discarded)
     }
 
     /// What it holds alone, by capacity.

@@ -20,11 +20,9 @@ const TRIM_EVERY: Duration = Duration::from_secs(1);
 /// What a deadline is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Deadline {
-    User {
-        key: u64,
-        conn: Option<ConnId>,
-        period: Option<Duration>,
-    },
+    /// A user's timer, by its place. What is kept of it is elsewhere: nearly all deadlines are those of connections, each of which
+    /// has one, and that is to be small.
+    User(u32),
     Open(ConnId),
     /// No answer in time.
     Dial(ConnId),
@@ -39,6 +37,14 @@ pub(super) enum Deadline {
     Memory,
     Rate(RateGroup),
     Trim,
+}
+
+/// A timer that the handler has set.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct UserTimer {
+    key: u64,
+    conn: Option<ConnId>,
+    period: Option<Duration>,
 }
 
 impl<H: Handler> Context<H> {
@@ -71,15 +77,11 @@ impl<H: Handler> Context<H> {
     /// Takes a timer out: it will not fire any more, not even when it is due in this very turn. False when it has fired for
     /// the last time, or is gone.
     pub fn cancel(&mut self, timer: TimerId) -> bool {
-        match self.timers.get_mut(timer.0) {
-            Some(Deadline::User { conn, .. }) => {
-                let conn = *conn;
-                self.timers.cancel(timer.0);
-                self.forget_timer(conn, timer.0);
-                true
-            }
-            _ => false,
+        let taken = self.take_timer(timer.0);
+        if let Some(UserTimer { conn, .. }) = taken {
+            self.forget_timer(conn, timer.0);
         }
+        taken.is_some()
     }
 
     fn set_timer_for(
@@ -105,7 +107,15 @@ impl<H: Handler> Context<H> {
         period: Option<Duration>,
     ) -> TimerId {
         let at = deadline(self.now, delay);
-        TimerId(self.timers.set(at, Deadline::User { key, conn, period }))
+        let place = self.user_timers.insert(UserTimer { key, conn, period });
+        TimerId(self.timers.set(at, Deadline::User(place as u32)))
+    }
+
+    /// Takes a user's timer out. Its connection still knows of it.
+    pub(super) fn take_timer(&mut self, timer: TimerKey) -> Option<UserTimer> {
+        let Some(Deadline::User(place)) = self.timers.get_mut(timer).copied() else { return None };
+        self.timers.cancel(timer);
+        self.user_timers.try_remove(place as usize)
     }
 
     fn forget_timer(&mut self, conn: Option<ConnId>, key: TimerKey) {
@@ -152,7 +162,7 @@ impl<H: Handler> Reactor<H> {
         while let Some((key, due)) = self.cx.timers.due(now, mark) {
             let Some(what) = self.cx.timers.get_mut(key).copied() else { break };
             match what {
-                Deadline::User { key: user, conn, period } => self.fire(key, due, user, conn, period),
+                Deadline::User(place) => self.fire(key, due, place),
                 Deadline::Accept(listener) => {
                     // It is taken for due, not for recovered: the accept will tell.
                     self.cx.listener_is_due(listener);
@@ -205,20 +215,15 @@ impl<H: Handler> Reactor<H> {
         }
     }
 
-    fn fire(
-        &mut self,
-        key: TimerKey,
-        due: Instant,
-        user: u64,
-        conn: Option<ConnId>,
-        period: Option<Duration>,
-    ) {
+    fn fire(&mut self, key: TimerKey, due: Instant, place: u32) {
+        let Some(timer) = self.cx.user_timers.get(place as usize).copied() else { return };
+        let UserTimer { key: user, conn, period } = timer;
         match period {
             Some(period) => {
                 self.cx.timers.reset(key, next_period(due, self.cx.now, period));
             }
             None => {
-                self.cx.timers.cancel(key);
+                self.cx.take_timer(key);
                 self.cx.forget_timer(conn, key);
             }
         }

@@ -1,5 +1,6 @@
 //! All deadlines of one reactor in one heap.
 
+use std::num::NonZeroU32;
 use std::time::Instant;
 
 use slab::Slab;
@@ -8,7 +9,8 @@ use slab::Slab;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct TimerKey {
     slot: u32,
-    generation: u32,
+    /// Never zero, so that none takes no room.
+    generation: NonZeroU32,
 }
 
 /// Deadlines with what they are for, each of which can be taken out again.
@@ -21,7 +23,7 @@ pub(crate) struct Timers<T> {
     entries: Slab<Entry<T>>,
     /// Slots of `entries`. Invariant: no parent is due after its children, and `entries[heap[i]].place == i`.
     heap: Vec<u32>,
-    generation: u32,
+    generation: NonZeroU32,
     sequence: u64,
 }
 
@@ -29,14 +31,14 @@ pub(crate) struct Timers<T> {
 struct Entry<T> {
     deadline: Instant,
     sequence: u64,
-    generation: u32,
+    generation: NonZeroU32,
     place: u32,
     what: T,
 }
 
 impl<T> Timers<T> {
     pub(crate) fn new() -> Timers<T> {
-        Timers { entries: Slab::new(), heap: Vec::new(), generation: 0, sequence: 0 }
+        Timers { entries: Slab::new(), heap: Vec::new(), generation: NonZeroU32::MIN, sequence: 0 }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -50,7 +52,7 @@ impl<T> Timers<T> {
     }
 
     pub(crate) fn set(&mut self, deadline: Instant, what: T) -> TimerKey {
-        self.generation = self.generation.wrapping_add(1);
+        self.generation = self.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
         self.sequence += 1;
         let place = self.heap.len();
         let entry = Entry {
