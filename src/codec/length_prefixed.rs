@@ -1,5 +1,7 @@
 //! Messages behind a length: the default framing.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::{Codec, ConfigError, EncodeError, FrameError, MAX_FRAME_DEFAULT, Output, Scan};
@@ -26,16 +28,25 @@ use super::{Codec, ConfigError, EncodeError, FrameError, MAX_FRAME_DEFAULT, Outp
 pub struct LengthPrefixed {
     /// The largest payload. Invariant: `max - adjustment` fits the length field.
     max: u64,
+    /// None for four bytes, big endian, payload alone, header stripped, nothing before: the fast way. Each connection has a codec,
+    /// so that it is to be small.
+    header: Option<Arc<Header>>,
+}
+
+/// What comes before a payload, and what becomes of it.
+#[derive(Debug, PartialEq, Eq)]
+struct Header {
     /// Added to the field's value, gives the payload's length.
     adjustment: i64,
     offset: u8,
     width: u8,
     big_endian: bool,
-    keep_header: bool,
+    keep: bool,
     skip_oversized: bool,
-    /// Four bytes, big endian, payload alone, header stripped, nothing before: the fast way.
-    plain: bool,
 }
+
+static PLAIN: Header =
+    Header { adjustment: 0, offset: 0, width: 4, big_endian: true, keep: false, skip_oversized: false };
 
 /// What the number in the length field counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,16 +85,35 @@ pub struct LengthPrefixedBuilder {
 
 impl Default for LengthPrefixed {
     fn default() -> LengthPrefixed {
-        LengthPrefixed {
-            max: MAX_FRAME_DEFAULT,
-            adjustment: 0,
-            offset: 0,
-            width: 4,
-            big_endian: true,
-            keep_header: false,
-            skip_oversized: false,
-            plain: true,
+        LengthPrefixed { max: MAX_FRAME_DEFAULT, header: None }
+    }
+}
+
+impl Header {
+    fn len(&self) -> usize {
+        usize::from(self.offset) + usize::from(self.width)
+    }
+
+    /// So many bytes of a frame are not handed over.
+    fn stripped(&self) -> usize {
+        if self.keep { 0 } else { self.len() }
+    }
+
+    fn read_length(&self, field: &[u8]) -> u64 {
+        let mut wide = [0u8; 8];
+        if self.big_endian {
+            wide[8 - field.len()..].copy_from_slice(field);
+            u64::from_be_bytes(wide)
+        } else {
+            wide[..field.len()].copy_from_slice(field);
+            u64::from_le_bytes(wide)
         }
+    }
+
+    /// Whether a payload looks the same behind it.
+    fn encodes_like(&self, other: &Header) -> bool {
+        let said = |h: &Header| (h.adjustment, h.offset, h.width, h.big_endian, h.keep);
+        said(self) == said(other)
     }
 }
 
@@ -104,7 +134,7 @@ impl LengthPrefixed {
 
     /// The default framing with another maximum, in bytes of payload; lowered to what four bytes can say.
     pub fn with_max_frame(max: u64) -> LengthPrefixed {
-        LengthPrefixed { max: max.min(u64::from(u32::MAX)), ..LengthPrefixed::default() }
+        LengthPrefixed { max: max.min(u64::from(u32::MAX)), header: None }
     }
 
     /// The largest payload that this codec takes and sends, in bytes.
@@ -112,25 +142,8 @@ impl LengthPrefixed {
         self.max
     }
 
-    #[inline]
-    fn header(&self) -> usize {
-        usize::from(self.offset) + usize::from(self.width)
-    }
-
-    /// So many bytes of a frame are not handed over.
-    fn stripped(&self) -> usize {
-        if self.keep_header { 0 } else { self.header() }
-    }
-
-    fn read_length(&self, field: &[u8]) -> u64 {
-        let mut wide = [0u8; 8];
-        if self.big_endian {
-            wide[8 - field.len()..].copy_from_slice(field);
-            u64::from_be_bytes(wide)
-        } else {
-            wide[..field.len()].copy_from_slice(field);
-            u64::from_le_bytes(wide)
-        }
+    fn header(&self) -> &Header {
+        self.header.as_deref().unwrap_or(&PLAIN)
     }
 
     #[inline(never)]
@@ -144,23 +157,24 @@ impl LengthPrefixed {
     #[inline(never)]
     fn scan_general(&self, input: &[u8]) -> Result<Scan, FrameError> {
         let header = self.header();
-        let Some(head) = input.get(..header) else { return Ok(Scan::Need(header)) };
-        let value = self.read_length(&head[usize::from(self.offset)..]);
-        let payload = match value.checked_add_signed(self.adjustment) {
+        let header_len = header.len();
+        let Some(head) = input.get(..header_len) else { return Ok(Scan::Need(header_len)) };
+        let value = header.read_length(&head[usize::from(header.offset)..]);
+        let payload = match value.checked_add_signed(header.adjustment) {
             Some(payload) => payload,
-            None if self.adjustment < 0 => {
+            None if header.adjustment < 0 => {
                 return Err(FrameError::malformed("the length is smaller than what it has to count"));
             }
             None => u64::MAX,
         };
         if payload > self.max {
-            if self.skip_oversized {
-                return Ok(Scan::Skip(payload.saturating_add(header as u64)));
+            if header.skip_oversized {
+                return Ok(Scan::Skip(payload.saturating_add(header_len as u64)));
             }
             return Err(FrameError::too_long_in(input, payload, self.max));
         }
         // `max` may be larger than the address space of a 32-bit machine.
-        match usize::try_from(payload).ok().and_then(|payload| payload.checked_add(header)) {
+        match usize::try_from(payload).ok().and_then(|payload| payload.checked_add(header_len)) {
             Some(total) if total <= input.len() => Ok(Scan::Frame(total)),
             Some(total) => Ok(Scan::Need(total)),
             None => Err(FrameError::too_long_in(input, payload, usize::MAX as u64)),
@@ -173,15 +187,16 @@ impl LengthPrefixed {
         if len as u64 > self.max {
             return Err(too_long);
         }
+        let header = self.header();
         // The builder has checked that this fits for every length up to `max`; it may fall below zero for short ones.
-        let Ok(value) = u64::try_from(len as i128 - i128::from(self.adjustment)) else {
+        let Ok(value) = u64::try_from(len as i128 - i128::from(header.adjustment)) else {
             return Err(EncodeError::Unrepresentable(
                 "the payload is shorter than what its length has to add",
             ));
         };
         out.put(before);
-        let width = usize::from(self.width);
-        if self.big_endian {
+        let width = usize::from(header.width);
+        if header.big_endian {
             out.put(&value.to_be_bytes()[8 - width..]);
         } else {
             out.put(&value.to_le_bytes()[..width]);
@@ -192,11 +207,13 @@ impl LengthPrefixed {
     /// Splits what is to be sent into the bytes before the length field and the payload.
     fn split<'m>(&self, message: &'m [u8]) -> Result<(&'m [u8], &'m [u8]), EncodeError> {
         const ZEROS: [u8; 255] = [0; 255];
-        if !self.keep_header {
-            return Ok((&ZEROS[..usize::from(self.offset)], message));
+        let header = self.header();
+        let offset = usize::from(header.offset);
+        if !header.keep {
+            return Ok((&ZEROS[..offset], message));
         }
-        match message.split_at_checked(self.header()) {
-            Some((header, payload)) => Ok((&header[..usize::from(self.offset)], payload)),
+        match message.split_at_checked(header.len()) {
+            Some((head, payload)) => Ok((&head[..offset], payload)),
             None => Err(EncodeError::Unrepresentable(
                 "the message is shorter than the header it has to begin with",
             )),
@@ -215,7 +232,7 @@ impl Codec for LengthPrefixed {
 
     #[inline]
     fn scan(&mut self, input: &[u8]) -> Result<Scan, FrameError> {
-        if self.plain {
+        if self.header.is_none() {
             if let Some(head) = input.first_chunk::<4>() {
                 let payload = u32::from_be_bytes(*head);
                 if u64::from(payload) <= self.max {
@@ -231,7 +248,7 @@ impl Codec for LengthPrefixed {
 
     #[inline]
     fn parse<'a>(&mut self, frame: &'a mut [u8]) -> Result<&'a [u8], FrameError> {
-        let skip = if self.plain { 4 } else { self.stripped() };
+        let skip = self.header.as_ref().map_or(4, |header| header.stripped());
         let frame: &'a [u8] = frame;
         frame.get(skip..).ok_or(FrameError::malformed("shorter than its header"))
     }
@@ -239,7 +256,7 @@ impl Codec for LengthPrefixed {
     // Always: the way of the default framing is a few instructions, and a call costs more than they do.
     #[inline(always)]
     fn encode<'m>(&mut self, message: &'m [u8], out: &mut Output<'_, 'm>) -> Result<(), EncodeError> {
-        if self.plain && message.len() as u64 <= self.max {
+        if self.header.is_none() && message.len() as u64 <= self.max {
             out.headed(&(message.len() as u32).to_be_bytes(), message);
             return Ok(());
         }
@@ -255,7 +272,8 @@ impl Codec for LengthPrefixed {
 
     #[inline]
     fn same_encoding(&self, other: &LengthPrefixed) -> bool {
-        (self.plain && other.plain && self.max == other.max) || self == other
+        self.max == other.max
+            && (self.header.is_none() && other.header.is_none() || self.header().encodes_like(other.header()))
     }
 }
 
@@ -338,17 +356,15 @@ impl LengthPrefixedBuilder {
             return Err(ConfigError("the adjustment alone is longer than the maximum"));
         }
         let max = self.max.min(payload_max);
-        let plain = self.width == 4 && self.big_endian && offset == 0 && adjustment == 0 && !self.keep_header;
-        Ok(LengthPrefixed {
-            max,
+        let header = Header {
             adjustment,
             offset,
             width: self.width as u8,
             big_endian: self.big_endian,
-            keep_header: self.keep_header,
+            keep: self.keep_header,
             skip_oversized: self.oversize == Oversize::Skip,
-            plain,
-        })
+        };
+        Ok(LengthPrefixed { max, header: (header != PLAIN).then(|| Arc::new(header)) })
     }
 }
 
@@ -374,15 +390,19 @@ mod tests {
             let mut input = payload.to_be_bytes().to_vec();
             input.resize(48, 7);
             input.truncate(arrived);
-            prop_assert!(codec.plain);
+            prop_assert!(codec.header.is_none());
             prop_assert_eq!(codec.scan(&input), codec.scan_general(&input));
         }
     }
 
     #[test]
     fn only_the_default_shape_takes_the_fast_way() {
-        let build = |b: LengthPrefixedBuilder| b.build().unwrap().plain;
-        assert!(build(LengthPrefixed::builder().max_frame(9).oversize(Oversize::Skip)));
+        let build = |b: LengthPrefixedBuilder| b.build().unwrap().header.is_none();
+        assert!(build(LengthPrefixed::builder().max_frame(9)));
+        assert!(
+            !build(LengthPrefixed::builder().oversize(Oversize::Skip)),
+            "it has a header of its own to say so"
+        );
         assert!(build(LengthPrefixed::builder().counts(LengthCounts::Adjusted(0))));
         assert!(!build(LengthPrefixed::builder().width(3)));
         assert!(!build(LengthPrefixed::builder().little_endian()));
