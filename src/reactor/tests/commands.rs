@@ -115,7 +115,9 @@ fn commands_of_other_threads_count_as_memory_and_have_a_bound_in_bytes() {
     assert!((80_000..81_000).contains(&rig.stats().buffered_bytes), "{}", rig.stats().buffered_bytes);
     assert_eq!(handle.try_send(conn, large.clone()), Err(HandleError::Full(large.clone())));
     assert!(!rig.cx().is_over_memory(), "half of it is left to read with");
-    holder.send(&frame(&[1; 1 << 20])[..60_000]);
+    holder.capacity(1_000);
+    let held = rig.open()[2];
+    rig.cx().send(held, &[1; 60_000]);
     rig.settle();
     (0..2).for_each(|_| handle.try_send(conn, large.clone()).unwrap());
     assert!(rig.cx().is_over_memory(), "and nobody is read meanwhile");
