@@ -1,7 +1,7 @@
 //! Where a listener or a peer is.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 /// An address of a listener or a peer: this crate's own type, so that other kinds than IP can join it.
@@ -19,6 +19,11 @@ impl Address {
             Address::Ip(address) => Some(*address),
         }
     }
+}
+
+/// Whether `host` is an IPv6 address with the name of its interface, `fe80::1%eth0`: only the system's resolver knows its number.
+pub(crate) fn names_an_interface(host: &str) -> bool {
+    host.split_once('%').is_some_and(|(ip, zone)| ip.parse::<Ipv6Addr>().is_ok() && !zone.is_empty())
 }
 
 /// A text that is not an address.

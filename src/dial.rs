@@ -1,9 +1,9 @@
 //! Where a dial goes, and how: what `connect` takes.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use crate::address::Address;
+use crate::address::{Address, names_an_interface};
 use crate::net::SocketOptions;
 use crate::time::Reconnect;
 
@@ -78,8 +78,7 @@ impl Target {
         if let Ok(ip) = host.parse::<IpAddr>() {
             return Target::Addresses(vec![Address::Ip(SocketAddr::new(ip, port))]);
         }
-        // A link-local address with the name of its interface: only the system's resolver knows the number.
-        if host.split_once('%').is_some_and(|(ip, zone)| ip.parse::<Ipv6Addr>().is_ok() && !zone.is_empty()) {
+        if names_an_interface(host) {
             return Target::Name { host: host.to_owned(), port };
         }
         // The system's resolver takes `1.2` for 1.0.0.2, which nobody means.

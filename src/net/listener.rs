@@ -117,8 +117,11 @@ impl Listener {
         }
     }
 
-    /// Takes in a socket made elsewhere, which has to listen already.
-    pub(crate) fn adopt(listener: std::net::TcpListener, options: &SocketOptions) -> io::Result<Listener> {
+    /// Takes in a socket made elsewhere, which has to listen already, and says where it does.
+    pub(crate) fn adopt(
+        listener: std::net::TcpListener,
+        options: &SocketOptions,
+    ) -> io::Result<(Listener, Address)> {
         let socket = SockRef::from(&listener);
         let not = |what| io::Error::new(io::ErrorKind::InvalidInput, what);
         let local = socket.local_addr()?.as_socket().ok_or_else(|| not("it is not a TCP socket"))?;
@@ -130,7 +133,7 @@ impl Listener {
         }
         options.apply(&socket, local.is_ipv6(), false)?;
         listener.set_nonblocking(true)?;
-        Ok(Listener::of(listener, *options))
+        Ok((Listener::of(listener, *options), Address::Ip(local)))
     }
 
     fn of(socket: std::net::TcpListener, options: SocketOptions) -> Listener {

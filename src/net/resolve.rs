@@ -1,9 +1,9 @@
 //! Names to addresses, by the system's resolver. It blocks: never called from inside the loop.
 
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, ToSocketAddrs};
 
-use crate::address::Address;
+use crate::address::{Address, names_an_interface};
 use crate::error::Error;
 
 /// Looks up `HOST:PORT` with the system's resolver, or reads an address. All addresses of the name, in the resolver's order.
@@ -28,13 +28,11 @@ pub fn resolve(name: &str) -> Result<Vec<Address>, Error> {
     Ok(addresses)
 }
 
-/// A link-local address with the name of its interface, `[fe80::1%eth0]:80`: only the system's resolver knows the number, and
-/// it knows nothing of brackets.
+/// An address with the name of its interface, `[fe80::1%eth0]:80`: the system's resolver, which has to be asked, knows nothing of
+/// brackets.
 fn scoped(name: &str) -> Option<(&str, u16)> {
     let (host, port) = name.strip_prefix('[')?.rsplit_once("]:")?;
-    let (ip, _) = host.split_once('%')?;
-    ip.parse::<Ipv6Addr>().ok()?;
-    Some((host, port.parse().ok()?))
+    names_an_interface(host).then_some((host, port.parse().ok()?))
 }
 
 /// What can be listened on: an address, or text that is one or a name, see [`resolve`].

@@ -184,7 +184,8 @@ impl Threads {
             return;
         }
         let shared = Arc::clone(&self.shared);
-        let spawned = thread::Builder::new().name("resolver".to_owned()).spawn(move || shared.work());
+        let spawned =
+            thread::Builder::new().name("mainspring-resolve".to_owned()).spawn(move || shared.work());
         match spawned {
             Ok(_) => state.threads += 1,
             // Those that are there will come to it; without any, nobody will.

@@ -221,8 +221,7 @@ where
         codec: H::Codec,
         options: &ListenOptions,
     ) -> Result<Listening, Error> {
-        let listener = Listener::adopt(listener, &options.socket).map_err(Error::Adopt)?;
-        let address = listener.local_address().map_err(Error::Adopt)?;
+        let (listener, address) = Listener::adopt(listener, &options.socket).map_err(Error::Adopt)?;
         self.add(vec![listener], &address, &codec, options.connections_max)
     }
 

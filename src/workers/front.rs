@@ -1,6 +1,5 @@
 //! Between one reactor and the threads: a job goes out with a number, its result comes back and waits for its turn.
 
-use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -15,7 +14,7 @@ use crate::handle::sync::{Mutex, lock};
 use crate::handle::{Collect, Handle};
 use crate::handler::{Handler, Owned};
 use crate::id::ConnId;
-use crate::reactor::{Context, Life};
+use crate::reactor::{Context, Life, panic_text};
 
 /// What follows a job on the reactor's thread.
 type Then<H> = Box<dyn FnOnce(&mut H, &mut Context<H>) + Send>;
@@ -124,7 +123,7 @@ impl<H: Handler + 'static> Front<H> {
                 Outcome::Skipped
             }));
             let outcome = outcome.unwrap_or_else(|panic| {
-                error!("a job of connection {conn} panicked: {}", text_of(&*panic));
+                error!("a job of connection {conn} panicked: {}", panic_text(&*panic));
                 // Even that may panic.
                 if let Err(again) = catch_unwind(AssertUnwindSafe(move || drop(panic))) {
                     std::mem::forget(again);
@@ -199,9 +198,4 @@ impl<H: Handler + 'static> Collect<H> for Front<H> {
             self.ring();
         }
     }
-}
-
-fn text_of(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("(no text)")
 }
