@@ -253,8 +253,7 @@ impl Codec for LengthPrefixed {
         frame.get(skip..).ok_or(FrameError::malformed("shorter than its header"))
     }
 
-    // Always: the way of the default framing is a few instructions, and a call costs more than they do.
-    #[inline(always)]
+    #[inline]
     fn encode<'m>(&mut self, message: &'m [u8], out: &mut Output<'_, 'm>) -> Result<(), EncodeError> {
         if self.header.is_none() && message.len() as u64 <= self.max {
             out.headed(&(message.len() as u32).to_be_bytes(), message);

@@ -226,8 +226,7 @@ impl<H: Handler> Reactor<H> {
             return self.cx.refuse(&peer, "it was lost before it was open");
         };
         let (team, me, cross) = (Arc::clone(&seat.team), seat.index, seat.cross);
-        // The others may be further on their way to the end than this one.
-        let to = if self.cx.drain.has_begun() { me } else { team.least_loaded() };
+        let to = team.least_loaded();
         if !team.reserve(to) {
             return self.cx.refuse(&peer, POOL_IS_FULL);
         }
