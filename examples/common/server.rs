@@ -57,11 +57,22 @@ impl ServerOptions {
         self
     }
 
-    fn addresses(&self, or_default: bool) -> Vec<&str> {
-        match &self.listen[..] {
-            [] if or_default => vec!["127.0.0.1:7000"],
-            given => given.iter().map(String::as_str).collect(),
+    /// Listens on the sockets that were passed, and on what was named; without either, on the default.
+    fn listen(
+        &self,
+        mut on: impl FnMut(Place<'_>) -> Result<Listening, mainspring::Error>,
+    ) -> Result<Vec<Listening>, Box<dyn Error>> {
+        let mut listening = Vec::new();
+        for (socket, name) in passed_sockets()? {
+            listening.push(on(Place::Passed(socket)).map_err(|error| format!("{name}: {error}"))?);
         }
+        for address in &self.listen {
+            listening.push(on(Place::Named(address))?);
+        }
+        if listening.is_empty() {
+            listening.push(on(Place::Named("127.0.0.1:7000"))?);
+        }
+        Ok(listening)
     }
 
     fn builder<H: Handler>(&self) -> Builder {
@@ -77,6 +88,12 @@ impl ServerOptions {
         limits.drain_timeout = self.drain;
         limits
     }
+}
+
+/// Where a server listens.
+enum Place<'a> {
+    Passed(TcpListener),
+    Named(&'a str),
 }
 
 /// Serves until a signal, and answers the exit status. `handler` makes the handler of each reactor, by index.
@@ -114,14 +131,10 @@ where
     H: Handler + 'static,
 {
     let mut reactor = options.builder::<H>().build(handler(0))?;
-    let mut listening = Vec::new();
-    for (socket, name) in passed_sockets()? {
-        let adopted = reactor.adopt_listener(socket, codec.clone());
-        listening.push(adopted.map_err(|error| format!("{name}: {error}"))?);
-    }
-    for address in options.addresses(listening.is_empty()) {
-        listening.push(reactor.listen(address, codec.clone())?);
-    }
+    let listening = options.listen(|place| match place {
+        Place::Passed(socket) => reactor.adopt_listener(socket, codec.clone()),
+        Place::Named(address) => reactor.listen(address, codec.clone()),
+    })?;
     if let Some(period) = options.stats_every {
         reactor.context().every(period, STATS);
     }
@@ -147,14 +160,10 @@ where
         builder = builder.connections_max(max as usize);
     }
     let mut pool = builder.build(handler)?;
-    let mut listening = Vec::new();
-    for (socket, name) in passed_sockets()? {
-        let adopted = pool.adopt_listener(socket, codec.clone());
-        listening.push(adopted.map_err(|error| format!("{name}: {error}"))?);
-    }
-    for address in options.addresses(listening.is_empty()) {
-        listening.push(pool.listen(address, codec.clone())?);
-    }
+    let listening = options.listen(|place| match place {
+        Place::Passed(socket) => pool.adopt_listener(socket, codec.clone()),
+        Place::Named(address) => pool.listen(address, codec.clone()),
+    })?;
     let handle = pool.handle();
     if let (Some(period), Some(first)) = (options.stats_every, handle.of(0)) {
         let set = move |_: &mut H, cx: &mut Context<H>| {
