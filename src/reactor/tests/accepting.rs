@@ -74,13 +74,7 @@ fn who_has_waited_for_a_whole_pause_is_turned_away() {
 #[test]
 fn lingering_sockets_make_room_for_clients() {
     let mut rig = echo_rig(Limits::default());
-    let peer = rig.client();
-    peer.send(&frame(b"hi"));
-    rig.settle();
-    let conn = rig.open()[0];
-    rig.cx().close(conn);
-    rig.settle();
-    assert!(peer.dropped().is_none(), "it lingers");
+    let peer = rig.lingering();
     rig.world.fail_accept(0, no_descriptors());
     let client = rig.client();
     assert!(peer.dropped().is_some());

@@ -149,6 +149,33 @@ fn lingering_is_bounded_in_bytes_and_in_number() {
 }
 
 #[test]
+fn what_was_dropped_before_a_socket_lingers_counts_too() {
+    let mut limits = Limits::default();
+    limits.linger_bytes = 1_000;
+    for (before, after, cut) in [(600, 600, true), (600, 300, false)] {
+        let mut rig = rig_with(limits.clone(), |cx, event| {
+            if let Event::Open(conn) = event {
+                cx.send(*conn, &[1; 2_000]);
+                cx.close(*conn);
+            }
+        });
+        let peer = rig.world.connect(0);
+        peer.capacity(1_000);
+        rig.settle();
+        peer.send(&vec![0; before]);
+        rig.settle();
+        assert_eq!(peer.unread(), 0, "dropped, while the rest of the reply waits");
+        while !peer.take().is_empty() {
+            rig.settle();
+        }
+        assert_eq!(rig.closes(), ["local"]);
+        peer.send(&vec![0; after]);
+        rig.settle();
+        assert_eq!(peer.dropped(), cut.then_some(Dropped::ByReset), "{before} and {after}");
+    }
+}
+
+#[test]
 fn a_close_that_nobody_reads_is_cut_in_time() {
     // twisted/twisted#7153
     let mut rig = rig(|cx, event| {
@@ -351,13 +378,7 @@ fn all_orders_of_the_two_ends_close_once() {
 fn room_to_write_does_not_have_a_lingering_socket_read() {
     // Under poll(2) each of the two asked for the other: a whole core for as long as it lingered.
     let mut rig = echo_rig(Limits::default());
-    let peer = rig.client();
-    peer.send(&frame(b"hi"));
-    rig.settle();
-    let conn = rig.open()[0];
-    rig.cx().close(conn);
-    rig.settle();
-    assert!(peer.dropped().is_none(), "it lingers");
+    let peer = rig.lingering();
     let looks = peer.looks();
     rig.world.inject(peer.source().unwrap(), Readiness::WRITABLE);
     rig.settle();

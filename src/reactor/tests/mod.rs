@@ -231,6 +231,18 @@ impl Rig {
         peer
     }
 
+    /// A client that was answered, and whose connection was closed: its socket lingers.
+    pub(super) fn lingering(&mut self) -> Peer {
+        let peer = self.client();
+        peer.send(&frame(b"hi"));
+        self.settle();
+        let conn = self.open()[0];
+        self.cx().close(conn);
+        self.settle();
+        assert!(peer.dropped().is_none(), "it lingers");
+        peer
+    }
+
     /// The events since the last call.
     pub(super) fn events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.reactor.handler_mut().events)
@@ -273,6 +285,8 @@ impl Rig {
     }
 
     fn expect_books_to_balance(&mut self) {
+        let cx = self.cx();
+        assert!(cx.user_timers.len() <= cx.timers.len(), "a user's timer outlives its deadline");
         let cx = self.cx();
         let dials = |conn: ConnId| cx.table.get(conn).is_some_and(|live| live.phase == Phase::Dialing);
         assert!(cx.dials.under_way().all(dials), "something is under way for nobody: {:?}", cx.dials);
