@@ -159,15 +159,20 @@ mod whole {
         explore(|| serve(1, 4, 3));
     }
 
+    /// Two threads with four jobs.
+    fn busy_crew() -> (Crew<u32>, Loop) {
+        let (crew, model) = (Crew::start(2).unwrap(), Loop::new());
+        for n in 0..4 {
+            let front = model.front.clone();
+            crew.push(n, Box::new(move || front.bring((n, 0, 0))));
+        }
+        (crew, model)
+    }
+
     #[test]
     fn shuttle_a_crew_that_is_let_go_of_finishes_what_it_has() {
         explore(|| {
-            let crew: Crew<u32> = Crew::start(2).unwrap();
-            let model = Loop::new();
-            for n in 0..4 {
-                let front = model.front.clone();
-                crew.push(n, Box::new(move || front.bring((n, 0, 0))));
-            }
+            let (crew, model) = busy_crew();
             drop(crew);
             let mut collected = 0;
             while collected < 4 {
@@ -179,12 +184,7 @@ mod whole {
     #[test]
     fn shuttle_workers_never_wait_for_a_loop_that_is_gone() {
         explore(|| {
-            let crew: Crew<u32> = Crew::start(2).unwrap();
-            let model = Loop::new();
-            for n in 0..4 {
-                let front = model.front.clone();
-                crew.push(n, Box::new(move || front.bring((n, 0, 0))));
-            }
+            let (crew, model) = busy_crew();
             model.front.queue.close();
             crew.join();
         });

@@ -193,8 +193,7 @@ fn clients_past_the_most_are_turned_away_until_there_is_room() {
     let server = Program::serve("echo", "--max-connections 2");
     let served = || {
         let mut peer = server.connect();
-        peer.send(&frame(b"hi"));
-        peer.expect(&frame(b"hi"));
+        peer.expect_echo();
         peer
     };
     let (first, _second) = (served(), served());

@@ -11,9 +11,7 @@ fn every_listener_has_its_line_and_its_clients() {
     let mut server = Program::start("echo", "--listen 127.0.0.1:0 --listen localhost:0 --listen 127.0.0.2:0");
     let addresses = [server.expect_listening(), server.expect_listening(), server.expect_listening()];
     for address in addresses {
-        let mut peer = Peer::connect(address);
-        peer.send(&frame(b"hi"));
-        peer.expect(&frame(b"hi"));
+        Peer::connect(address).expect_echo();
     }
     expect_count(&server.stop(), "accepted", 3);
 }
@@ -139,8 +137,7 @@ fn huge_durations_mean_never() {
     let options = format!("--idle-timeout {forever} --drain {forever} --stats-every {forever}");
     let server = Program::serve("echo", &options);
     let mut peer = server.connect();
-    peer.send(&frame(b"hi"));
-    peer.expect(&frame(b"hi"));
+    peer.expect_echo();
     peer.expect_nothing(Duration::from_millis(100));
     server.signal("TERM");
     peer.expect_end();
@@ -153,8 +150,7 @@ fn a_server_can_be_started_again_at_once_on_its_port() {
     let server = Program::serve("echo", "");
     let address = server.address();
     let mut peer = server.connect();
-    peer.send(&frame(b"hi"));
-    peer.expect(&frame(b"hi"));
+    peer.expect_echo();
     server.signal("TERM");
     peer.expect_end();
     drop(peer);

@@ -29,8 +29,7 @@ fn reset(peer: Peer) {
 #[track_caller]
 fn expect_served(server: &Program) -> Peer {
     let mut peer = server.connect();
-    peer.send(&frame(b"hello"));
-    peer.expect(&frame(b"hello"));
+    peer.expect_echo();
     peer
 }
 

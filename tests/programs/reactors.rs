@@ -167,9 +167,7 @@ fn what_is_asked_for_is_served_beside_what_was_passed() {
     assert_eq!(listening[..2], [passed; 2]);
     assert_ne!(listening[2], passed);
     for address in listening {
-        let mut peer = Peer::connect(address);
-        peer.send(&frame(b"hi"));
-        peer.expect(&frame(b"hi"));
+        Peer::connect(address).expect_echo();
     }
     expect_count(&server.stop(), "accepted", 3);
 }

@@ -343,6 +343,13 @@ impl Peer {
         }
     }
 
+    /// An echo server answers.
+    #[track_caller]
+    pub(crate) fn expect_echo(&mut self) {
+        self.send(&frame(b"hello"));
+        self.expect(&frame(b"hello"));
+    }
+
     /// The next thing that arrives is the end of the stream.
     #[track_caller]
     pub(crate) fn expect_end(&mut self) {
