@@ -1,0 +1,71 @@
+//! What it is asked to do.
+
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+
+use crate::common::framing::FramingOptions;
+use crate::common::values;
+
+/// Measures an echo server: messages a second, and how long each takes there and back
+///
+/// Each connection keeps --pipeline messages under way, and every reply is compared with what was sent. A reply that is wrong
+/// or missing makes the exit status 1.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "latency", version)]
+pub(crate) struct Options {
+    /// The server: HOST:PORT or [V6]:PORT. Without it, one is started in this process, on a thread of its own
+    #[arg(value_name = "ADDR", value_parser = values::address)]
+    pub(crate) address: Option<String>,
+    /// So many connections, all from one thread
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..1 << 20))]
+    pub(crate) connections: u32,
+    /// The length of each message
+    #[arg(long, value_name = "SIZE", default_value = "64", value_parser = values::size)]
+    pub(crate) size: u64,
+    /// Messages that each connection keeps under way
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..1 << 20))]
+    pub(crate) pipeline: u32,
+    /// Measure for so long
+    #[arg(long, value_name = "DUR", default_value = "3s", value_parser = values::positive_duration)]
+    pub(crate) duration: Duration,
+    /// Run for so long before that
+    #[arg(long, value_name = "DUR", default_value = "500ms", value_parser = values::duration)]
+    pub(crate) warmup: Duration,
+    /// No connection, or no reply, within this time is an error
+    #[arg(long, value_name = "DUR", default_value = "5s", value_parser = values::positive_duration)]
+    pub(crate) timeout: Duration,
+    #[command(flatten)]
+    pub(crate) framing: FramingOptions,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl Options {
+    /// What was asked for, or the end of the program with what is wrong about it.
+    pub(crate) fn from_command_line() -> Options {
+        let options = Options::parse();
+        if let Err(what) = options.check() {
+            Options::command().error(ErrorKind::ValueValidation, what).exit();
+        }
+        options
+    }
+
+    /// What no option can see alone.
+    fn check(&self) -> Result<(), String> {
+        let longest = self.framing.longest().min(MESSAGE_MAX);
+        let shortest = u64::from(self.framing.is_raw());
+        if self.size > longest || self.size < shortest {
+            let size = self.size;
+            return Err(format!(
+                "--size {size} does not go with this framing: {shortest} to {longest} bytes do"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Every message is compared with a copy in memory.
+const MESSAGE_MAX: u64 = 1 << 30;
