@@ -1,23 +1,33 @@
 //! The measuring end: dials, sends, compares what comes back, and notes how long it took.
+//!
+//! In a closed loop each reply sends the next message; in an open one the [`Schedule`] says when a message goes out, and its
+//! delay is counted from there. All the rest is the same.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mainspring::codec::ByteCodec;
 use mainspring::{Address, CloseReason, ConnId, Context, DialError, Handler, Timer};
 
+use crate::clock::Clock;
 use crate::common::dial_failure;
 use crate::options::Options;
 use crate::pattern::Pattern;
 use crate::report::Outcome;
+use crate::schedule::{Schedule, nanos};
 
 /// Dials that are under way at a time: more would only wait for the server's `accept`.
 const DIALS_AT_ONCE: u32 = 128;
+/// Messages that are late and go out in one turn: replies are read in between.
+const SENDS_AT_ONCE: u32 = 512;
+/// The system's timers are coarse: for so long before a message is due the loop does not sleep.
+const AWAKE: Duration = Duration::from_millis(2);
 
 // The keys of the timers.
 const BEGIN: u64 = 0;
 const END: u64 = 1;
 const LOOK: u64 = 2;
+const SEND: u64 = 3;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -34,12 +44,24 @@ pub(crate) struct Flight {
     number: u32,
     /// The sequence number of the next message.
     next: u64,
-    /// When those under way were sent, the oldest first.
-    sent: VecDeque<Instant>,
+    /// When those under way were sent, or should have been, the oldest first.
+    sent: VecDeque<u64>,
     /// Bytes of the oldest reply that have come. More than zero only in raw, where a reply may come in parts.
     arrived: usize,
 }
 
+/// An open loop.
+struct Open {
+    schedule: Schedule,
+    /// When the schedule begins.
+    start: u64,
+    /// Whose turn it is to send.
+    turn: usize,
+    /// When the last reply came that counts.
+    last_reply: u64,
+}
+
+/// All times are nanoseconds of [`Clock`].
 pub(crate) struct Probe<C> {
     options: Options,
     codec: C,
@@ -48,6 +70,8 @@ pub(crate) struct Probe<C> {
     /// Where the first connection has succeeded: all others go there.
     server: Option<Address>,
     dialed: u32,
+    /// Those that are open or were, in the order of their numbers.
+    conns: Vec<ConnId>,
     open: u32,
     phase: Phase,
     pattern: Pattern,
@@ -55,7 +79,11 @@ pub(crate) struct Probe<C> {
     message: Vec<u8>,
     /// Messages under way, on all connections.
     under_way: u64,
-    begin: Option<Instant>,
+    clock: Clock,
+    /// None in a closed loop.
+    schedule: Option<Open>,
+    /// When measuring has begun.
+    begin: Option<u64>,
     outcome: Outcome,
 }
 
@@ -82,6 +110,7 @@ impl<C: ByteCodec> Handler for Probe<C> {
             flight.number = self.open;
             flight.sent.reserve_exact(self.options.pipeline as usize);
         }
+        self.conns.push(conn);
         self.open += 1;
         self.dial_more(cx);
         if self.open == self.options.connections {
@@ -90,7 +119,7 @@ impl<C: ByteCodec> Handler for Probe<C> {
     }
 
     fn on_message(&mut self, cx: &mut Context<Self>, from: ConnId, reply: &[u8]) {
-        let now = now();
+        let now = self.clock.of_reply(cx.now(), from, reply.len());
         let size = self.options.size as usize;
         let whole = reply.len() == size;
         if !whole && !self.options.framing.is_raw() {
@@ -100,9 +129,9 @@ impl<C: ByteCodec> Handler for Probe<C> {
         let mut rest = reply;
         loop {
             let Some(flight) = cx.session_mut(from) else { return };
-            if flight.sent.is_empty() {
+            let Some(&sent) = flight.sent.front() else {
                 return self.lose(cx, from, "a reply belongs to nothing that was sent");
-            }
+            };
             let (part, behind) = rest.split_at(rest.len().min(size - flight.arrived));
             let sequence = flight.next - flight.sent.len() as u64;
             if !self.pattern.matches(flight.number, sequence, flight.arrived, part) {
@@ -110,7 +139,10 @@ impl<C: ByteCodec> Handler for Probe<C> {
             }
             flight.arrived += part.len();
             if flight.arrived == size {
-                self.replied(cx, from, now);
+                flight.arrived = 0;
+                flight.sent.pop_front();
+                self.under_way -= 1;
+                self.replied(cx, from, sent, now);
             }
             rest = behind;
             if rest.is_empty() {
@@ -123,20 +155,22 @@ impl<C: ByteCodec> Handler for Probe<C> {
         match timer.key {
             BEGIN => {
                 self.phase = Phase::Measuring;
-                self.begin = Some(cx.now());
+                self.begin = Some(self.clock.at(cx.now()));
                 cx.after(self.options.duration, END);
             }
             END => self.finish(cx),
+            SEND => self.send_due(cx),
             _ => self.look_for_overdue(cx),
         }
     }
 
     fn on_close(&mut self, cx: &mut Context<Self>, _: ConnId, reason: CloseReason, flight: Flight) {
         self.open -= 1;
-        if !matches!(reason, CloseReason::Shutdown | CloseReason::Aborted) {
+        let missing = flight.sent.len() as u64;
+        self.under_way -= missing;
+        let is_ours = matches!(reason, CloseReason::Shutdown | CloseReason::Aborted);
+        if missing > 0 || !is_ours {
             // Even with nothing under way: the measurement goes on without it.
-            let missing = flight.sent.len() as u64;
-            self.under_way -= missing;
             self.outcome
                 .error(missing.max(1), || format!("connection {} has ended: {reason}", flight.number));
         }
@@ -144,6 +178,7 @@ impl<C: ByteCodec> Handler for Probe<C> {
             self.finish(cx);
             end(cx);
         }
+        self.end_if_finished(cx);
     }
 }
 
@@ -155,18 +190,31 @@ impl<C: ByteCodec> Probe<C> {
             to,
             server: None,
             dialed: 0,
+            conns: Vec::new(),
             open: 0,
             phase: Phase::Connecting,
             pattern: Pattern::new(size, options.framing.is_lines()),
             message: vec![0; size],
             under_way: 0,
+            clock: Clock::new(),
+            schedule: options.rate.map(|rate| Open {
+                schedule: Schedule::new(rate, options.warmup.saturating_add(options.duration)),
+                start: 0,
+                turn: 0,
+                last_reply: 0,
+            }),
             begin: None,
             outcome: Outcome::new(),
             options,
         }
     }
 
-    pub(crate) fn into_outcome(self) -> Outcome {
+    pub(crate) fn into_outcome(mut self) -> Outcome {
+        // What was asked for in the open loop may be answered after its time: that is a lower rate.
+        if let (Some(open), Some(begin)) = (self.schedule, self.begin) {
+            let answered = Duration::from_nanos(open.last_reply.saturating_sub(begin));
+            self.outcome.measured = self.outcome.measured.map(|measured| measured.max(answered));
+        }
         self.outcome
     }
 
@@ -178,46 +226,93 @@ impl<C: ByteCodec> Probe<C> {
         }
     }
 
-    /// All connections are open: each gets its messages under way.
+    /// All connections are open: the first messages go out.
     fn start(&mut self, cx: &mut Context<Self>) {
         self.phase = Phase::WarmingUp;
-        cx.after(self.options.warmup, BEGIN);
         let period = self.options.timeout / 4;
         cx.every(period.clamp(Duration::from_millis(5), Duration::from_millis(500)), LOOK);
-        let all = cx.connections().to_vec();
-        for conn in all {
+        let now = self.clock.read();
+        if let Some(open) = &mut self.schedule {
+            open.start = now;
+            return self.send_due(cx);
+        }
+        cx.after(self.options.warmup, BEGIN);
+        for conn in self.conns.clone() {
             for _ in 0..self.options.pipeline {
-                self.send_next(cx, conn, now());
+                self.send_next(cx, conn, now);
             }
         }
     }
 
+    /// False when the connection is gone.
     #[inline]
-    fn send_next(&mut self, cx: &mut Context<Self>, to: ConnId, now: Instant) {
-        let Some(flight) = cx.session_mut(to) else { return };
+    fn send_next(&mut self, cx: &mut Context<Self>, to: ConnId, at: u64) -> bool {
+        let Some(flight) = cx.session_mut(to) else { return false };
         self.pattern.fill(flight.number, flight.next, &mut self.message);
         flight.next += 1;
-        flight.sent.push_back(now);
+        flight.sent.push_back(at);
         self.under_way += 1;
         cx.send(to, &self.message);
+        true
     }
 
-    /// The oldest message under way has come back whole.
+    /// The open loop: all that is due by now goes out, each connection in its turn.
+    fn send_due(&mut self, cx: &mut Context<Self>) {
+        let Some(Open { start, .. }) = self.schedule else { return };
+        if self.phase == Phase::Finishing {
+            return;
+        }
+        let now = self.clock.read() - start;
+        let warmup = nanos(self.options.warmup);
+        if now >= warmup && self.begin.is_none() {
+            self.phase = Phase::Measuring;
+            self.begin = Some(start + warmup);
+        }
+        for _ in 0..SENDS_AT_ONCE {
+            let Some(open) = &mut self.schedule else { return };
+            let Some(due) = open.schedule.next_due(now) else { break };
+            let conn = self.conns[open.turn];
+            open.turn += 1;
+            if open.turn == self.conns.len() {
+                open.turn = 0;
+            }
+            if due >= warmup {
+                self.outcome.late_max = self.outcome.late_max.max(now - due);
+            }
+            if !self.send_next(cx, conn, start + due) {
+                self.outcome.error(1, || "its connection is gone".to_owned());
+            }
+        }
+        let Some(open) = &self.schedule else { return };
+        match open.schedule.idle(now) {
+            None => self.finish(cx),
+            // Asleep, the loop would be late for a reply or for a message, and the server would be blamed for it.
+            Some(idle) => {
+                let asleep = if self.under_way > 0 { Duration::ZERO } else { idle.saturating_sub(AWAKE) };
+                cx.after(asleep, SEND);
+            }
+        }
+    }
+
+    /// A message has come back whole.
     #[inline]
-    fn replied(&mut self, cx: &mut Context<Self>, from: ConnId, now: Instant) {
-        let Some(flight) = cx.session_mut(from) else { return };
-        flight.arrived = 0;
-        let Some(sent) = flight.sent.pop_front() else { return };
-        self.under_way -= 1;
-        if self.phase == Phase::Measuring {
-            let nanos = u64::try_from((now - sent).as_nanos()).unwrap_or(u64::MAX);
-            self.outcome.latencies.saturating_record(nanos);
+    fn replied(&mut self, cx: &mut Context<Self>, from: ConnId, sent: u64, now: u64) {
+        match &mut self.schedule {
+            None => {
+                if self.phase == Phase::Measuring {
+                    self.outcome.latencies.saturating_record(now.saturating_sub(sent));
+                }
+                if self.phase != Phase::Finishing {
+                    self.send_next(cx, from, now);
+                }
+            }
+            Some(open) if self.begin.is_some_and(|begin| sent >= begin) => {
+                open.last_reply = now;
+                self.outcome.latencies.saturating_record(now.saturating_sub(sent));
+            }
+            Some(_) => {}
         }
-        if self.phase != Phase::Finishing {
-            self.send_next(cx, from, now);
-        } else if self.under_way == 0 {
-            end(cx);
-        }
+        self.end_if_finished(cx);
     }
 
     /// Measuring is over; what is under way is waited for.
@@ -226,18 +321,23 @@ impl<C: ByteCodec> Probe<C> {
             return;
         }
         self.phase = Phase::Finishing;
-        self.outcome.measured = self.begin.map(|begin| cx.now() - begin);
-        if self.under_way == 0 {
+        let now = self.clock.read();
+        self.outcome.measured = self.begin.map(|begin| Duration::from_nanos(now.saturating_sub(begin)));
+        self.end_if_finished(cx);
+    }
+
+    #[inline]
+    fn end_if_finished(&self, cx: &mut Context<Self>) {
+        if self.phase == Phase::Finishing && self.under_way == 0 {
             end(cx);
         }
     }
 
     fn look_for_overdue(&mut self, cx: &mut Context<Self>) {
-        let now = now();
-        let timeout = self.options.timeout;
+        let (now, timeout) = (self.clock.read(), nanos(self.options.timeout));
         let overdue = |conn: &ConnId| {
             let oldest = cx.session(*conn).and_then(|flight| flight.sent.front());
-            oldest.is_some_and(|sent| now - *sent > timeout)
+            oldest.is_some_and(|sent| now.saturating_sub(*sent) > timeout)
         };
         let all: Vec<ConnId> = cx.connections().iter().copied().filter(overdue).collect();
         for conn in all {
@@ -255,9 +355,7 @@ impl<C: ByteCodec> Probe<C> {
         self.under_way -= missing;
         self.outcome.error(missing.max(1), || format!("connection {number}: {what}"));
         cx.abort(conn);
-        if self.phase == Phase::Finishing && self.under_way == 0 {
-            end(cx);
-        }
+        self.end_if_finished(cx);
     }
 }
 
@@ -266,9 +364,4 @@ fn end<C: ByteCodec>(cx: &mut Context<Probe<C>>) {
     if !cx.is_shutting_down() {
         cx.shutdown();
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a turn has one time, and each message needs its own")]
-fn now() -> Instant {
-    Instant::now()
 }

@@ -3,19 +3,32 @@
 //! ```text
 //! cargo run --release --example latency
 //! cargo run --release --example latency -- 127.0.0.1:7000 --connections 50 --pipeline 16
+//! cargo run --release --example latency -- 127.0.0.1:7000 --rate 20000
 //! ```
 //!
-//! It is a closed loop: each connection keeps `--pipeline` messages under way, and each reply sends the next one. So it finds
-//! what a server can do at its fastest, and how long a message takes under that load; it does not find what clients would
-//! see that send by the clock, since a slow reply delays the next question.
+//! - Without `--rate` it is a closed loop: each connection keeps `--pipeline` messages under way, and each reply sends the
+//!   next one. So it finds what a server can do at its fastest, and how long a message takes under that load; it does not find
+//!   what clients would see that send by the clock, since a slow reply delays the next question.
+//! - With `--rate` it is an open loop: messages go out on a fixed schedule, and each delay is counted from when its message
+//!   was due. When the server stalls, the messages that had to wait for it count their wait. So they do when this program is
+//!   late itself; it says how late it was at most. Timers of the system are a millisecond or more wide, and so this program
+//!   does not sleep while a message is under way or will be due soon: it keeps a core busy.
+//!
+//! - `load`: the handler that dials, sends and compares; `schedule`: when an open loop sends; `pattern`: what is sent;
+//!   `clock`: what time it is
+//! - `report`, `figures`: what a person and a machine get to read
+//! - `own_server`: the one that is measured when none is named
 
+mod clock;
 #[path = "../common/mod.rs"]
 mod common;
+mod figures;
 mod load;
 mod options;
 mod own_server;
 mod pattern;
 mod report;
+mod schedule;
 
 use std::process::ExitCode;
 
@@ -31,38 +44,45 @@ use report::Outcome;
 fn main() -> ExitCode {
     let options = Options::from_command_line();
     start_log();
-    match with_codec!(options.framing, |codec| measure(&options, codec)) {
-        Ok(outcome) => report(&options, &outcome),
-        Err(error) => failure(error),
-    }
+    with_codec!(options.framing, |codec| run(&options, codec)).unwrap_or_else(failure)
 }
 
-fn measure<C: ByteCodec + Send + 'static>(options: &Options, codec: C) -> Result<Outcome, Error> {
-    let own = if options.address.is_none() { Some(OwnServer::start(codec.clone())?) } else { None };
-    let own_address = own.as_ref().map(|server| server.address.to_string());
-    let to = options.address.clone().or(own_address).unwrap_or_default();
+fn run<C: ByteCodec + Send + 'static>(options: &Options, codec: C) -> Result<ExitCode, String> {
+    let own = match options.address {
+        Some(_) => None,
+        None => Some(OwnServer::start(codec.clone()).map_err(|error| error.to_string())?),
+    };
+    let address = options.address.clone().or(own.as_ref().map(|server| server.address.to_string()));
+    let address = address.unwrap_or_default();
+    let outcome = measure(options, codec, &address);
+    if let Some(server) = own {
+        server.stop();
+    }
+    let outcome = outcome.map_err(|error| error.to_string())?;
+    if outcome.measured.is_some() {
+        say(if options.json { outcome.json(options).to_string() } else { outcome.table(options, &address) });
+    }
+    Ok(verdict(&outcome))
+}
+
+/// Measures one server, once.
+fn measure<C: ByteCodec>(options: &Options, codec: C, address: &str) -> Result<Outcome, Error> {
     let mut limits = Limits::default();
     limits.connections_max = Some(options.connections as usize);
     limits.dial_timeout = options.timeout;
     // A pipeline is as long as the user says, whatever waits already.
     limits.write_limit = usize::MAX;
-    let probe = Probe::new(options.clone(), codec, to);
+    let probe = Probe::new(options.clone(), codec, address.to_owned());
     let mut reactor = Reactor::<Probe<C>>::builder().limits(limits).build(probe)?;
     reactor.run()?;
-    if let Some(server) = own {
-        server.stop();
-    }
     Ok(reactor.into_handler().into_outcome())
 }
 
-fn report(options: &Options, outcome: &Outcome) -> ExitCode {
-    let has_measured = outcome.measured.is_some();
-    if has_measured {
-        say(if options.json { outcome.json(options) } else { outcome.table(options) });
-    }
+/// A reply that is wrong or missing is a failure, whatever was measured.
+fn verdict(outcome: &Outcome) -> ExitCode {
     match &outcome.first_error {
         None => ExitCode::SUCCESS,
-        Some(first) if !has_measured => failure(first),
+        Some(first) if outcome.measured.is_none() => failure(first),
         Some(first) => failure(format_args!("{} replies are wrong or missing: {first}", outcome.errors)),
     }
 }

@@ -7,11 +7,13 @@ use clap::{CommandFactory, Parser};
 
 use crate::common::framing::FramingOptions;
 use crate::common::values;
+use crate::figures::{grouped, plural};
 
 /// Measures an echo server: messages a second, and how long each takes there and back
 ///
-/// Each connection keeps --pipeline messages under way, and every reply is compared with what was sent. A reply that is wrong
-/// or missing makes the exit status 1.
+/// Without --rate each connection keeps --pipeline messages under way, and each reply sends the next one. With --rate messages go
+/// out by the clock, and their delays are counted from when they were due. Every reply is compared with what was sent. A reply
+/// that is wrong or missing makes the exit status 1.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "latency", version)]
 pub(crate) struct Options {
@@ -27,6 +29,9 @@ pub(crate) struct Options {
     /// Messages that each connection keeps under way
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..1 << 20))]
     pub(crate) pipeline: u32,
+    /// Send so many messages a second, over all connections together, whether or not replies come
+    #[arg(long, value_name = "N", conflicts_with = "pipeline", value_parser = clap::value_parser!(u64).range(1..=RATE_MAX))]
+    pub(crate) rate: Option<u64>,
     /// Measure for so long
     #[arg(long, value_name = "DUR", default_value = "3s", value_parser = values::positive_duration)]
     pub(crate) duration: Duration,
@@ -65,7 +70,19 @@ impl Options {
         }
         Ok(())
     }
+
+    /// What a server has to bear, in words.
+    pub(crate) fn load(&self) -> String {
+        let connections = plural(self.connections, "connection");
+        let messages = match self.rate {
+            Some(rate) => format!("{} messages/s by the clock", grouped(rate as f64)),
+            None => format!("{} under way on each", plural(self.pipeline, "message")),
+        };
+        format!("{connections}, {messages}, {} bytes there and back", grouped(self.size as f64))
+    }
 }
 
+/// More than any machine sends, and the schedule counts nanoseconds.
+const RATE_MAX: u64 = 1_000_000_000;
 /// Every message is compared with a copy in memory.
 const MESSAGE_MAX: u64 = 1 << 30;

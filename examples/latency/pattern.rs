@@ -64,3 +64,58 @@ fn mix(number: u64) -> u64 {
 fn printable(byte: u8, text: bool) -> u8 {
     if text { 0x40 | byte & 0x3f } else { byte }
 }
+
+// Run by `tests/programs`: cargo runs no tests of examples.
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn message(pattern: &Pattern, connection: u32, sequence: u64) -> Vec<u8> {
+        let mut message = vec![0; pattern.size];
+        pattern.fill(connection, sequence, &mut message);
+        message
+    }
+
+    #[test]
+    fn messages_that_have_room_for_it_all_differ() {
+        let pattern = Pattern::new(8, false);
+        let all: std::collections::HashSet<Vec<u8>> = (0..50)
+            .flat_map(|connection| (0..200).map(move |sequence| (connection, sequence)))
+            .map(|(connection, sequence)| message(&pattern, connection, sequence))
+            .collect();
+        assert_eq!(all.len(), 50 * 200);
+    }
+
+    proptest! {
+        #[test]
+        fn a_message_matches_itself_in_any_parts_and_nothing_that_differs_in_a_bit(
+            size in 0..600_usize,
+            connection in 0..1000_u32,
+            sequence in 0..1_000_000_u64,
+            text in any::<bool>(),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..4),
+            wrong in any::<prop::sample::Index>(),
+            bit in 0..8_u32,
+        ) {
+            let pattern = Pattern::new(size, text);
+            let mut message = message(&pattern, connection, sequence);
+            prop_assert!(!text || !message.contains(&b'\n') && !message.contains(&b'\r'));
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(size + 1)).chain([0, size]).collect();
+            cuts.sort_unstable();
+            for cut in cuts.windows(2) {
+                prop_assert!(pattern.matches(connection, sequence, cut[0], &message[cut[0]..cut[1]]));
+            }
+            if size > 0 {
+                let wrong = wrong.index(size);
+                message[wrong] ^= 1_u8 << bit;
+                for cut in cuts.windows(2) {
+                    let has_it = (cut[0]..cut[1]).contains(&wrong);
+                    let matches = pattern.matches(connection, sequence, cut[0], &message[cut[0]..cut[1]]);
+                    prop_assert_eq!(matches, !has_it);
+                }
+            }
+        }
+    }
+}

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::figures::{grouped, time};
 use crate::options::Options;
 
 #[derive(Debug)]
@@ -13,6 +14,8 @@ pub(crate) struct Outcome {
     pub(crate) latencies: Histogram<u64>,
     /// For how long; none when it never came to that.
     pub(crate) measured: Option<Duration>,
+    /// How late the open loop has sent a message at most, in nanoseconds: this program's own fault, and counted all the same.
+    pub(crate) late_max: u64,
     /// Replies that are wrong or missing.
     pub(crate) errors: u64,
     pub(crate) first_error: Option<String>,
@@ -24,6 +27,7 @@ impl Outcome {
             // Up to an hour: whatever takes longer is counted as that.
             latencies: Histogram::new_with_bounds(1, 3_600_000_000_000, 3).expect("3 digits are allowed"),
             measured: None,
+            late_max: 0,
             errors: 0,
             first_error: None,
         }
@@ -34,65 +38,64 @@ impl Outcome {
         self.first_error.get_or_insert_with(what);
     }
 
+    pub(crate) fn per_second(&self) -> f64 {
+        let seconds = self.seconds();
+        if seconds > 0.0 { self.latencies.len() as f64 / seconds } else { 0.0 }
+    }
+
+    pub(crate) fn micros(&self, quantile: f64) -> f64 {
+        self.latencies.value_at_quantile(quantile) as f64 / 1e3
+    }
+
     fn seconds(&self) -> f64 {
         self.measured.unwrap_or_default().as_secs_f64()
     }
 
-    fn per_second(&self, count: u64) -> f64 {
-        let seconds = self.seconds();
-        if seconds > 0.0 { count as f64 / seconds } else { 0.0 }
-    }
-
-    pub(crate) fn json(&self, options: &Options) -> String {
-        let messages = self.latencies.len();
-        let us = |quantile| micros(self.latencies.value_at_quantile(quantile));
-        let report = json!({
-            "messages": messages,
-            "messages_per_s": self.per_second(messages),
-            "bytes_per_s": self.per_second(messages * options.size),
-            "p50_us": us(0.5),
-            "p90_us": us(0.9),
-            "p99_us": us(0.99),
-            "p999_us": us(0.999),
-            "max_us": us(1.0),
+    /// With a rate there are two keys more.
+    pub(crate) fn json(&self, options: &Options) -> Value {
+        let mut report = json!({
+            "messages": self.latencies.len(),
+            "messages_per_s": self.per_second(),
+            "bytes_per_s": self.per_second() * options.size as f64,
+            "p50_us": self.micros(0.5),
+            "p90_us": self.micros(0.9),
+            "p99_us": self.micros(0.99),
+            "p999_us": self.micros(0.999),
+            "max_us": self.micros(1.0),
             "errors": self.errors,
             "connections": options.connections,
             "size": options.size,
             "pipeline": options.pipeline,
             "duration_s": self.seconds(),
         });
-        report.to_string()
+        if let Some(rate) = options.rate {
+            report["rate"] = rate.into();
+            report["late_max_us"] = (self.late_max as f64 / 1e3).into();
+        }
+        report
     }
 
-    pub(crate) fn table(&self, options: &Options) -> String {
-        let Options { connections, size, pipeline, .. } = *options;
-        let messages = self.latencies.len();
-        let us = |quantile| micros(self.latencies.value_at_quantile(quantile));
-        format!(
-            "{connections} connection(s), {pipeline} message(s) of {size} bytes under way on each, {:.1} s\n\n\
-             {:>12} {:>10} {:>10} {:>10} {:>10} {:>10} {:>10} {:>8}\n\
-             {:>12.0} {:>10.2} {:>10.1} {:>10.1} {:>10.1} {:>10.1} {:>10.1} {:>8}",
-            self.seconds(),
-            "messages/s",
-            "MB/s",
-            "p50 us",
-            "p90 us",
-            "p99 us",
-            "p99.9 us",
-            "max us",
-            "errors",
-            self.per_second(messages),
-            self.per_second(messages * size) / 1e6,
-            us(0.5),
-            us(0.9),
-            us(0.99),
-            us(0.999),
-            us(1.0),
-            self.errors,
-        )
+    pub(crate) fn table(&self, options: &Options, address: &str) -> String {
+        let mut head = format!("{address}: {}, {:.1} s", options.load(), self.seconds());
+        if options.rate.is_some() {
+            let late = time(self.late_max);
+            head += &format!(
+                "\ndelays are counted from when a message was due; it was sent {late} later at most"
+            );
+        }
+        let names = ["messages/s", "MB/s", "p50", "p90", "p99", "p99.9", "max", "errors"];
+        let quantile = |quantile| time(self.latencies.value_at_quantile(quantile));
+        let values = [
+            grouped(self.per_second()),
+            format!("{:.2}", self.per_second() * options.size as f64 / 1e6),
+            quantile(0.5),
+            quantile(0.9),
+            quantile(0.99),
+            quantile(0.999),
+            quantile(1.0),
+            grouped(self.errors as f64),
+        ];
+        let line = |words: &[String]| words.iter().map(|word| format!("{word:>12}")).collect::<String>();
+        format!("{head}\n\n{}\n{}", line(&names.map(str::to_owned)), line(&values))
     }
-}
-
-fn micros(nanos: u64) -> f64 {
-    nanos as f64 / 1e3
 }

@@ -3,12 +3,13 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::support::{Ended, PATIENCE, Program, expect_count};
 
-const KEYS: [&str; 13] = [
+pub(crate) const KEYS: [&str; 13] = [
     "messages",
     "messages_per_s",
     "bytes_per_s",
@@ -24,15 +25,27 @@ const KEYS: [&str; 13] = [
     "duration_s",
 ];
 
+/// The one line of JSON.
 #[track_caller]
-fn report(ended: &Ended) -> Value {
+pub(crate) fn json(ended: &Ended) -> Value {
     assert_eq!(ended.lines.len(), 1, "{ended:?}");
-    let report: Value = serde_json::from_slice(&ended.lines[0]).expect("one line of JSON");
+    serde_json::from_slice(&ended.lines[0]).expect("one line of JSON")
+}
+
+/// It has all that is promised, and so many keys more.
+#[track_caller]
+pub(crate) fn expect_keys(report: &Value, more: usize) {
     let object = report.as_object().expect("one object");
-    assert_eq!(object.len(), KEYS.len(), "{report}");
+    assert_eq!(object.len(), KEYS.len() + more, "{report}");
     for key in KEYS {
         assert!(object.get(key).is_some_and(Value::is_number), "{key} in {report}");
     }
+}
+
+#[track_caller]
+fn report(ended: &Ended) -> Value {
+    let report = json(ended);
+    expect_keys(&report, 0);
     report
 }
 
@@ -147,6 +160,30 @@ fn a_server_that_says_nothing_is_an_error_and_no_hang() {
 }
 
 #[test]
+fn a_connection_that_ends_while_the_others_have_nothing_under_way_is_an_error_and_no_hang() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = listener.local_addr().expect("it is bound");
+    let serving = thread::spawn(move || {
+        let (mut answered, _) = listener.accept().expect("it connects");
+        let (swallowed, _) = listener.accept().expect("it connects");
+        answered.set_read_timeout(Some(Duration::from_millis(500))).expect("not zero");
+        let mut some = [0; 4096];
+        // It ends by the time limit, when nothing is sent any more.
+        while let Ok(n @ 1..) = answered.read(&mut some) {
+            answered.write_all(&some[..n]).expect("it is open");
+        }
+        drop(swallowed);
+        let _ = std::io::copy(&mut answered, &mut std::io::sink());
+    });
+    let arguments = format!("{address} --json --connections 2 --duration 200ms --warmup 0 --timeout 1m");
+    let ended = Program::start("latency", &arguments).ended();
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    assert!(ended.errors.contains("has ended"), "{ended:?}");
+    expect_count(&report(&ended), "errors", 1);
+    super::support::join(serving);
+}
+
+#[test]
 fn a_refused_connection_is_one_line() {
     let free = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let address = free.local_addr().expect("it is bound").to_string();
@@ -174,6 +211,10 @@ fn what_cannot_be_meant_is_a_usage_error() {
         "--timeout 0s",
         "--duration 3",
         "nowhere",
+        "--rate 0",
+        "--rate 1000000001",
+        "--rate 10.5",
+        "--rate 10 --pipeline 1",
     ];
     for arguments in wrong {
         let ended = Program::start("latency", arguments).ended();

@@ -8,6 +8,7 @@ mod broadcast;
 mod client;
 mod echo;
 mod latency;
+mod latency_rate;
 mod life;
 mod limits;
 mod proxy;
@@ -16,8 +17,17 @@ mod support;
 mod tensor;
 mod workers;
 // Cargo runs no tests of examples: those of their pure parts run here.
+#[path = "../../examples/latency/figures.rs"]
+#[allow(dead_code, reason = "the program uses all of it")]
+mod figures;
 #[path = "../../examples/common/floats.rs"]
 #[allow(dead_code, reason = "the program uses all of it")]
 mod floats;
+#[path = "../../examples/latency/pattern.rs"]
+#[allow(dead_code, reason = "the program uses all of it")]
+mod pattern;
+#[path = "../../examples/latency/schedule.rs"]
+#[allow(dead_code, reason = "the program uses all of it")]
+mod schedule;
 #[path = "../../examples/common/values.rs"]
 mod values;
