@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::common::dial_failure;
 use crate::options::Options;
 use crate::pattern::Pattern;
+use crate::progress::Progress;
 use crate::report::Outcome;
 use crate::schedule::{Schedule, nanos};
 
@@ -28,6 +29,7 @@ const BEGIN: u64 = 0;
 const END: u64 = 1;
 const LOOK: u64 = 2;
 const SEND: u64 = 3;
+const DRAW: u64 = 4;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -84,6 +86,7 @@ pub(crate) struct Probe<C> {
     schedule: Option<Open>,
     /// When measuring has begun.
     begin: Option<u64>,
+    progress: Progress,
     outcome: Outcome,
 }
 
@@ -160,6 +163,7 @@ impl<C: ByteCodec> Handler for Probe<C> {
             }
             END => self.finish(cx),
             SEND => self.send_due(cx),
+            DRAW => self.progress.draw(cx.now()),
             _ => self.look_for_overdue(cx),
         }
     }
@@ -183,7 +187,7 @@ impl<C: ByteCodec> Handler for Probe<C> {
 }
 
 impl<C: ByteCodec> Probe<C> {
-    pub(crate) fn new(options: Options, codec: C, to: String) -> Probe<C> {
+    pub(crate) fn new(options: Options, codec: C, to: String, progress: Progress) -> Probe<C> {
         let size = options.size as usize;
         Probe {
             codec,
@@ -204,6 +208,7 @@ impl<C: ByteCodec> Probe<C> {
                 last_reply: 0,
             }),
             begin: None,
+            progress,
             outcome: Outcome::new(),
             options,
         }
@@ -231,6 +236,9 @@ impl<C: ByteCodec> Probe<C> {
         self.phase = Phase::WarmingUp;
         let period = self.options.timeout / 4;
         cx.every(period.clamp(Duration::from_millis(5), Duration::from_millis(500)), LOOK);
+        if let Some(period) = self.progress.begin(cx.now()) {
+            cx.every(period, DRAW);
+        }
         let now = self.clock.read();
         if let Some(open) = &mut self.schedule {
             open.start = now;

@@ -16,7 +16,7 @@
 //!
 //! - `load`: the handler that dials, sends and compares; `schedule`: when an open loop sends; `pattern`: what is sent;
 //!   `clock`: what time it is
-//! - `report`, `figures`: what a person and a machine get to read
+//! - `report`, `figures`, `progress`: what a person and a machine get to read
 //! - `own_server`: the one that is measured when none is named
 
 mod clock;
@@ -27,6 +27,7 @@ mod load;
 mod options;
 mod own_server;
 mod pattern;
+mod progress;
 mod report;
 mod schedule;
 
@@ -39,6 +40,7 @@ use mainspring::codec::ByteCodec;
 use mainspring::{Error, Limits, Reactor};
 use options::Options;
 use own_server::OwnServer;
+use progress::Progress;
 use report::Outcome;
 
 fn main() -> ExitCode {
@@ -54,7 +56,9 @@ fn run<C: ByteCodec + Send + 'static>(options: &Options, codec: C) -> Result<Exi
     };
     let address = options.address.clone().or(own.as_ref().map(|server| server.address.to_string()));
     let address = address.unwrap_or_default();
-    let outcome = measure(options, codec, &address);
+    let progress = Progress::new(options.warmup.saturating_add(options.duration));
+    let outcome = measure(options, codec, &address, progress.clone());
+    progress.clear();
     if let Some(server) = own {
         server.stop();
     }
@@ -66,13 +70,18 @@ fn run<C: ByteCodec + Send + 'static>(options: &Options, codec: C) -> Result<Exi
 }
 
 /// Measures one server, once.
-fn measure<C: ByteCodec>(options: &Options, codec: C, address: &str) -> Result<Outcome, Error> {
+fn measure<C: ByteCodec>(
+    options: &Options,
+    codec: C,
+    address: &str,
+    progress: Progress,
+) -> Result<Outcome, Error> {
     let mut limits = Limits::default();
     limits.connections_max = Some(options.connections as usize);
     limits.dial_timeout = options.timeout;
     // A pipeline is as long as the user says, whatever waits already.
     limits.write_limit = usize::MAX;
-    let probe = Probe::new(options.clone(), codec, address.to_owned());
+    let probe = Probe::new(options.clone(), codec, address.to_owned(), progress);
     let mut reactor = Reactor::<Probe<C>>::builder().limits(limits).build(probe)?;
     reactor.run()?;
     Ok(reactor.into_handler().into_outcome())

@@ -9,6 +9,7 @@ mod client;
 mod echo;
 mod latency;
 mod latency_rate;
+mod latency_seen;
 mod life;
 mod limits;
 mod proxy;

@@ -34,7 +34,7 @@ pub(crate) struct Ended {
 }
 
 /// Where cargo has put the examples: beside this test's own directory.
-fn executable(name: &str) -> PathBuf {
+pub(crate) fn executable(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test knows where it is");
     let profile = test.ancestors().nth(2).expect("target/PROFILE/deps/TEST");
     let path = profile.join("examples").join(name);
