@@ -3,7 +3,7 @@
 //! ```text
 //! cargo run --release --example latency
 //! cargo run --release --example latency -- 127.0.0.1:7000 --connections 50 --pipeline 16
-//! cargo run --release --example latency -- 127.0.0.1:7000 --rate 20000
+//! cargo run --release --example latency -- 127.0.0.1:7000 --rate 20000 --plot curve.svg
 //! ```
 //!
 //! - Without `--rate` it is a closed loop: each connection keeps `--pipeline` messages under way, and each reply sends the
@@ -16,7 +16,7 @@
 //!
 //! - `load`: the handler that dials, sends and compares; `schedule`: when an open loop sends; `pattern`: what is sent;
 //!   `clock`: what time it is
-//! - `report`, `figures`, `progress`: what a person and a machine get to read
+//! - `report`, `figures`, `plot`, `progress`: what a person and a machine get to read
 //! - `own_server`: the one that is measured when none is named
 
 mod clock;
@@ -27,6 +27,7 @@ mod load;
 mod options;
 mod own_server;
 mod pattern;
+mod plot;
 mod progress;
 mod report;
 mod schedule;
@@ -40,6 +41,7 @@ use mainspring::codec::ByteCodec;
 use mainspring::{Error, Limits, Reactor};
 use options::Options;
 use own_server::OwnServer;
+use plot::Plot;
 use progress::Progress;
 use report::Outcome;
 
@@ -50,6 +52,8 @@ fn main() -> ExitCode {
 }
 
 fn run<C: ByteCodec + Send + 'static>(options: &Options, codec: C) -> Result<ExitCode, String> {
+    // Before anything is measured: it would be in vain.
+    let plot = options.plot.as_deref().map(Plot::open).transpose()?;
     let own = match options.address {
         Some(_) => None,
         None => Some(OwnServer::start(codec.clone()).map_err(|error| error.to_string())?),
@@ -65,6 +69,9 @@ fn run<C: ByteCodec + Send + 'static>(options: &Options, codec: C) -> Result<Exi
     let outcome = outcome.map_err(|error| error.to_string())?;
     if outcome.measured.is_some() {
         say(if options.json { outcome.json(options).to_string() } else { outcome.table(options, &address) });
+        if let Some(plot) = plot {
+            plot.draw(&options.load(), &[(&address, &outcome.latencies)])?;
+        }
     }
     Ok(verdict(&outcome))
 }

@@ -1,5 +1,6 @@
 //! What it is asked to do.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
@@ -43,6 +44,9 @@ pub(crate) struct Options {
     pub(crate) timeout: Duration,
     #[command(flatten)]
     pub(crate) framing: FramingOptions,
+    /// Draw the percentile curve
+    #[arg(long, value_name = "FILE.svg")]
+    pub(crate) plot: Option<PathBuf>,
     /// Print one JSON object instead of a table
     #[arg(long)]
     pub(crate) json: bool,

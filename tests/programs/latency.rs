@@ -215,6 +215,7 @@ fn what_cannot_be_meant_is_a_usage_error() {
         "--rate 1000000001",
         "--rate 10.5",
         "--rate 10 --pipeline 1",
+        "--plot",
     ];
     for arguments in wrong {
         let ended = Program::start("latency", arguments).ended();

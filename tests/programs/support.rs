@@ -45,8 +45,13 @@ pub(crate) fn executable(name: &str) -> PathBuf {
 impl Program {
     /// Starts a program with these arguments, separated by spaces.
     pub(crate) fn start(name: &str, arguments: &str) -> Program {
+        Program::start_with(name, arguments.split_whitespace())
+    }
+
+    /// Starts a program with arguments that may have spaces in them.
+    pub(crate) fn start_with<'a>(name: &str, arguments: impl IntoIterator<Item = &'a str>) -> Program {
         let mut command = Command::new(executable(name));
-        command.args(arguments.split_whitespace()).stdin(Stdio::piped());
+        command.args(arguments).stdin(Stdio::piped());
         Program::spawn(name, command)
     }
 
