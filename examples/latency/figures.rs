@@ -1,4 +1,29 @@
-//! Numbers as a person reads them.
+//! Numbers: what many rounds come to, and how a person reads them.
+
+/// The lowest, the one in the middle, and the highest.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Spread {
+    pub(crate) min: f64,
+    pub(crate) median: f64,
+    pub(crate) max: f64,
+}
+
+impl Spread {
+    /// Of numbers, of which those that are none (0/0, or over 0) are left out. `None` when there is no other.
+    pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Option<Spread> {
+        let mut sorted: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();
+        sorted.sort_by(f64::total_cmp);
+        let (&min, &max) = (sorted.first()?, sorted.last()?);
+        let (low, high) = (sorted[(sorted.len() - 1) / 2], sorted[sorted.len() / 2]);
+        Some(Spread { min, median: low + (high - low) / 2.0, max })
+    }
+
+    /// Of the ratios of pairs: what was measured one after the other is compared, so that a machine that is slower for a
+    /// while is slower for both.
+    pub(crate) fn of_ratios(ones: &[f64], others: &[f64]) -> Option<Spread> {
+        Spread::of(ones.iter().zip(others).map(|(one, other)| one / other))
+    }
+}
 
 /// A whole number with its thousands apart: `1,234,567`.
 pub(crate) fn grouped(number: f64) -> String {
@@ -37,6 +62,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_median_is_in_the_middle_and_between_two_when_they_are_even() {
+        let spread = |values: &[f64]| Spread::of(values.iter().copied());
+        assert_eq!(spread(&[3.0, 1.0, 2.0]), Some(Spread { min: 1.0, median: 2.0, max: 3.0 }));
+        assert_eq!(spread(&[4.0, 1.0, 2.0, 3.0]), Some(Spread { min: 1.0, median: 2.5, max: 4.0 }));
+        assert_eq!(spread(&[7.0]), Some(Spread { min: 7.0, median: 7.0, max: 7.0 }));
+        assert_eq!(spread(&[]), None);
+    }
+
+    #[test]
+    fn ratios_are_those_of_pairs_and_one_over_nothing_is_none() {
+        let spread = Spread::of_ratios(&[1.0, 20.0, 9.0], &[2.0, 10.0, 9.0]);
+        assert_eq!(spread, Some(Spread { min: 0.5, median: 1.0, max: 2.0 }));
+        let spread = Spread::of_ratios(&[1.0, 0.0, 3.0], &[0.0, 0.0, 2.0]);
+        assert_eq!(spread, Some(Spread { min: 1.5, median: 1.5, max: 1.5 }));
+        assert_eq!(Spread::of_ratios(&[1.0], &[0.0]), None);
+    }
+
+    #[test]
     fn numbers_are_as_a_person_writes_them() {
         assert_eq!(
             ["0", "999", "1,000", "1,234,567"],
@@ -51,6 +94,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_spread_is_in_order_and_holds_half_on_each_side(
+            values in prop::collection::vec(-1e9..1e9_f64, 1..50)
+        ) {
+            let spread = Spread::of(values.iter().copied()).expect("there are numbers");
+            prop_assert!(spread.min <= spread.median && spread.median <= spread.max);
+            prop_assert!(values.contains(&spread.min) && values.contains(&spread.max));
+            let below = values.iter().filter(|value| **value < spread.median).count();
+            let above = values.iter().filter(|value| **value > spread.median).count();
+            prop_assert!(below <= values.len() / 2 && above <= values.len() / 2);
+        }
+
         #[test]
         fn a_grouped_number_is_the_number(number in 0..u64::from(u32::MAX)) {
             let text = grouped(number as f64);

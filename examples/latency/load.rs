@@ -159,7 +159,7 @@ impl<C: ByteCodec> Handler for Probe<C> {
             BEGIN => {
                 self.phase = Phase::Measuring;
                 self.begin = Some(self.clock.at(cx.now()));
-                cx.after(self.options.duration, END);
+                cx.after(self.options.duration(), END);
             }
             END => self.finish(cx),
             SEND => self.send_due(cx),
@@ -202,7 +202,7 @@ impl<C: ByteCodec> Probe<C> {
             under_way: 0,
             clock: Clock::new(),
             schedule: options.rate.map(|rate| Open {
-                schedule: Schedule::new(rate, options.warmup.saturating_add(options.duration)),
+                schedule: Schedule::new(rate, options.warmup().saturating_add(options.duration())),
                 start: 0,
                 turn: 0,
                 last_reply: 0,
@@ -244,7 +244,7 @@ impl<C: ByteCodec> Probe<C> {
             open.start = now;
             return self.send_due(cx);
         }
-        cx.after(self.options.warmup, BEGIN);
+        cx.after(self.options.warmup(), BEGIN);
         for conn in self.conns.clone() {
             for _ in 0..self.options.pipeline {
                 self.send_next(cx, conn, now);
@@ -271,7 +271,7 @@ impl<C: ByteCodec> Probe<C> {
             return;
         }
         let now = self.clock.read() - start;
-        let warmup = nanos(self.options.warmup);
+        let warmup = nanos(self.options.warmup());
         if now >= warmup && self.begin.is_none() {
             self.phase = Phase::Measuring;
             self.begin = Some(start + warmup);

@@ -4,6 +4,7 @@
 //! cargo run --release --example latency
 //! cargo run --release --example latency -- 127.0.0.1:7000 --connections 50 --pipeline 16
 //! cargo run --release --example latency -- 127.0.0.1:7000 --rate 20000 --plot curve.svg
+//! cargo run --release --example latency -- --compare 127.0.0.1:7000 --with 127.0.0.1:7001
 //! ```
 //!
 //! - Without `--rate` it is a closed loop: each connection keeps `--pipeline` messages under way, and each reply sends the
@@ -13,15 +14,18 @@
 //!   was due. When the server stalls, the messages that had to wait for it count their wait. So they do when this program is
 //!   late itself; it says how late it was at most. Timers of the system are a millisecond or more wide, and so this program
 //!   does not sleep while a message is under way or will be due soon: it keeps a core busy.
+//! - With `--compare` it measures two servers, one after the other and again, and compares each round with the one beside it:
+//!   whatever slows the machine for a while slows both.
 //!
 //! - `load`: the handler that dials, sends and compares; `schedule`: when an open loop sends; `pattern`: what is sent;
 //!   `clock`: what time it is
 //! - `report`, `figures`, `plot`, `progress`: what a person and a machine get to read
-//! - `own_server`: the one that is measured when none is named
+//! - `compare`: two servers in turn; `own_server`: the one that is measured when none is named
 
 mod clock;
 #[path = "../common/mod.rs"]
 mod common;
+mod compare;
 mod figures;
 mod load;
 mod options;
@@ -54,13 +58,16 @@ fn main() -> ExitCode {
 fn run<C: ByteCodec + Send + 'static>(options: &Options, codec: C) -> Result<ExitCode, String> {
     // Before anything is measured: it would be in vain.
     let plot = options.plot.as_deref().map(Plot::open).transpose()?;
+    if let Some(pair) = options.pair() {
+        return compare::compare(options, pair, &codec, plot);
+    }
     let own = match options.address {
         Some(_) => None,
         None => Some(OwnServer::start(codec.clone()).map_err(|error| error.to_string())?),
     };
     let address = options.address.clone().or(own.as_ref().map(|server| server.address.to_string()));
     let address = address.unwrap_or_default();
-    let progress = Progress::new(options.warmup.saturating_add(options.duration));
+    let progress = Progress::new(options.warmup().saturating_add(options.duration()));
     let outcome = measure(options, codec, &address, progress.clone());
     progress.clear();
     if let Some(server) = own {
@@ -73,7 +80,7 @@ fn run<C: ByteCodec + Send + 'static>(options: &Options, codec: C) -> Result<Exi
             plot.draw(&options.load(), &[(&address, &outcome.latencies)])?;
         }
     }
-    Ok(verdict(&outcome))
+    Ok(verdict(&[&outcome]))
 }
 
 /// Measures one server, once.
@@ -95,10 +102,11 @@ fn measure<C: ByteCodec>(
 }
 
 /// A reply that is wrong or missing is a failure, whatever was measured.
-fn verdict(outcome: &Outcome) -> ExitCode {
-    match &outcome.first_error {
+fn verdict(outcomes: &[&Outcome]) -> ExitCode {
+    let errors: u64 = outcomes.iter().map(|outcome| outcome.errors).sum();
+    match outcomes.iter().find_map(|outcome| outcome.first_error.as_ref().map(|first| (outcome, first))) {
         None => ExitCode::SUCCESS,
-        Some(first) if outcome.measured.is_none() => failure(first),
-        Some(first) => failure(format_args!("{} replies are wrong or missing: {first}", outcome.errors)),
+        Some((outcome, first)) if outcome.measured.is_none() => failure(first),
+        Some((_, first)) => failure(format_args!("{errors} replies are wrong or missing: {first}")),
     }
 }

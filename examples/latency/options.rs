@@ -33,17 +33,26 @@ pub(crate) struct Options {
     /// Send so many messages a second, over all connections together, whether or not replies come
     #[arg(long, value_name = "N", conflicts_with = "pipeline", value_parser = clap::value_parser!(u64).range(1..=RATE_MAX))]
     pub(crate) rate: Option<u64>,
-    /// Measure for so long
-    #[arg(long, value_name = "DUR", default_value = "3s", value_parser = values::positive_duration)]
-    pub(crate) duration: Duration,
-    /// Run for so long before that
-    #[arg(long, value_name = "DUR", default_value = "500ms", value_parser = values::duration)]
-    pub(crate) warmup: Duration,
+    /// Measure for so long [default: 3s, with --compare 1s a round]
+    #[arg(long, value_name = "DUR", value_parser = values::positive_duration)]
+    duration: Option<Duration>,
+    /// Run for so long before that [default: 500ms, with --compare 200ms]
+    #[arg(long, value_name = "DUR", value_parser = values::duration)]
+    warmup: Option<Duration>,
     /// No connection, or no reply, within this time is an error
     #[arg(long, value_name = "DUR", default_value = "5s", value_parser = values::positive_duration)]
     pub(crate) timeout: Duration,
     #[command(flatten)]
     pub(crate) framing: FramingOptions,
+    /// Measure this server and the one of --with in turn, and print the ratios of this one by that one
+    #[arg(long, value_name = "ADDR", requires = "with", conflicts_with = "address", value_parser = values::address)]
+    compare: Option<String>,
+    /// The server that --compare is held against
+    #[arg(long, value_name = "ADDR", requires = "compare", value_parser = values::address)]
+    with: Option<String>,
+    /// Measure each server of --compare so often
+    #[arg(long, value_name = "N", requires = "compare", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: Option<u32>,
     /// Draw the percentile curve
     #[arg(long, value_name = "FILE.svg")]
     pub(crate) plot: Option<PathBuf>,
@@ -73,6 +82,26 @@ impl Options {
             ));
         }
         Ok(())
+    }
+
+    /// The two servers of --compare.
+    pub(crate) fn pair(&self) -> Option<(&str, &str)> {
+        self.compare.as_deref().zip(self.with.as_deref())
+    }
+
+    pub(crate) fn rounds(&self) -> u32 {
+        self.rounds.unwrap_or(5)
+    }
+
+    /// How long to measure: each round, when there are several.
+    pub(crate) fn duration(&self) -> Duration {
+        let default = if self.compare.is_some() { 1000 } else { 3000 };
+        self.duration.unwrap_or(Duration::from_millis(default))
+    }
+
+    pub(crate) fn warmup(&self) -> Duration {
+        let default = if self.compare.is_some() { 200 } else { 500 };
+        self.warmup.unwrap_or(Duration::from_millis(default))
     }
 
     /// What a server has to bear, in words.

@@ -12,6 +12,8 @@ const PERIOD: Duration = Duration::from_millis(200);
 #[derive(Debug, Clone)]
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
+    /// What was measured by the rounds before this one.
+    before: Duration,
     begin: Option<Instant>,
 }
 
@@ -20,11 +22,19 @@ impl Progress {
     pub(crate) fn new(total: Duration) -> Progress {
         let bar = stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(Some(millis(total)), ProgressDrawTarget::stderr());
-            let style = ProgressStyle::with_template("{bar:40} {percent:>3} %");
+            let style = ProgressStyle::with_template("{bar:40} {percent:>3} % {msg}");
             bar.set_style(style.expect("the template is right"));
             bar
         });
-        Progress { bar, begin: None }
+        Progress { bar, before: Duration::ZERO, begin: None }
+    }
+
+    /// The next round takes from here on; until then `total` was measured.
+    pub(crate) fn next_round(&mut self, what: String, before: Duration) {
+        self.before = before;
+        if let Some(bar) = &self.bar {
+            bar.set_message(what);
+        }
     }
 
     /// Measuring begins. How often it is to be drawn, if at all.
@@ -36,7 +46,7 @@ impl Progress {
 
     pub(crate) fn draw(&self, now: Instant) {
         if let (Some(bar), Some(begin)) = (&self.bar, self.begin) {
-            bar.set_position(millis(now - begin).min(bar.length().unwrap_or(0)));
+            bar.set_position(millis(self.before + (now - begin)).min(bar.length().unwrap_or(0)));
         }
     }
 

@@ -215,6 +215,12 @@ fn what_cannot_be_meant_is_a_usage_error() {
         "--rate 1000000001",
         "--rate 10.5",
         "--rate 10 --pipeline 1",
+        "--compare 127.0.0.1:1",
+        "--with 127.0.0.1:1",
+        "--rounds 2",
+        "--compare 127.0.0.1:1 --with 127.0.0.1:1 --rounds 0",
+        "--compare 127.0.0.1:1 --with nowhere",
+        "--compare 127.0.0.1:1 --with 127.0.0.1:1 127.0.0.1:1",
         "--plot",
     ];
     for arguments in wrong {
