@@ -52,6 +52,16 @@ pub(crate) struct Flight {
     arrived: usize,
 }
 
+impl Flight {
+    /// Makes the next message, which goes out at once and counts from `at`.
+    #[inline]
+    fn make_next(&mut self, pattern: &Pattern, message: &mut [u8], at: u64) {
+        pattern.fill(self.number, self.next, message);
+        self.next += 1;
+        self.sent.push_back(at);
+    }
+}
+
 /// An open loop.
 struct Open {
     schedule: Schedule,
@@ -59,7 +69,7 @@ struct Open {
     start: u64,
     /// Whose turn it is to send.
     turn: usize,
-    /// When the last reply came that counts.
+    /// When the last reply came.
     last_reply: u64,
 }
 
@@ -144,8 +154,14 @@ impl<C: ByteCodec> Handler for Probe<C> {
             if flight.arrived == size {
                 flight.arrived = 0;
                 flight.sent.pop_front();
-                self.under_way -= 1;
-                self.replied(cx, from, sent, now);
+                if self.schedule.is_none() && self.phase != Phase::Finishing {
+                    flight.make_next(&self.pattern, &mut self.message, now);
+                    cx.send(from, &self.message);
+                } else {
+                    self.under_way -= 1;
+                }
+                self.count(sent, now);
+                self.end_if_finished(cx);
             }
             rest = behind;
             if rest.is_empty() {
@@ -256,9 +272,7 @@ impl<C: ByteCodec> Probe<C> {
     #[inline]
     fn send_next(&mut self, cx: &mut Context<Self>, to: ConnId, at: u64) -> bool {
         let Some(flight) = cx.session_mut(to) else { return false };
-        self.pattern.fill(flight.number, flight.next, &mut self.message);
-        flight.next += 1;
-        flight.sent.push_back(at);
+        flight.make_next(&self.pattern, &mut self.message, at);
         self.under_way += 1;
         cx.send(to, &self.message);
         true
@@ -304,23 +318,17 @@ impl<C: ByteCodec> Probe<C> {
 
     /// A message has come back whole.
     #[inline]
-    fn replied(&mut self, cx: &mut Context<Self>, from: ConnId, sent: u64, now: u64) {
-        match &mut self.schedule {
-            None => {
-                if self.phase == Phase::Measuring {
-                    self.outcome.latencies.saturating_record(now.saturating_sub(sent));
-                }
-                if self.phase != Phase::Finishing {
-                    self.send_next(cx, from, now);
-                }
-            }
-            Some(open) if self.begin.is_some_and(|begin| sent >= begin) => {
+    fn count(&mut self, sent: u64, now: u64) {
+        let counts = match &mut self.schedule {
+            None => self.phase == Phase::Measuring,
+            Some(open) => {
                 open.last_reply = now;
-                self.outcome.latencies.saturating_record(now.saturating_sub(sent));
+                self.begin.is_some_and(|begin| sent >= begin)
             }
-            Some(_) => {}
+        };
+        if counts {
+            self.outcome.latencies.saturating_record(now.saturating_sub(sent));
         }
-        self.end_if_finished(cx);
     }
 
     /// Measuring is over; what is under way is waited for.
