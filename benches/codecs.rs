@@ -1,4 +1,7 @@
 //! What a frame costs in user space: scanning and encoding, against a plain loop over slices.
+//!
+//! Not against `tokio-util`, whose codecs bring tokio with them: everybody's `cargo test` would compile it. That comparison has
+//! its place in `benches/peers`, a member of the workspace.
 
 #![allow(missing_docs, reason = "criterion's macros make a public function")]
 

@@ -333,6 +333,10 @@ mod id;
 mod limits;
 mod stats;
 
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
+
 pub use address::{Address, AddressError};
 pub use connection::{CloseReason, Overflow};
 pub use dial::Dial;
