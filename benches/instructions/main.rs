@@ -7,7 +7,8 @@
 //! Each case runs twice under valgrind's callgrind, five times as often the second time; the difference belongs to the
 //! operation alone, not to starting a process or to preparations.
 //!
-//! Counts depend on the compiler, on libc, and on which vector instructions a processor has. The first line of the file has what
+//! Counts depend on the compiler and how it is called (`CARGO_INCREMENTAL` must not be set when the file is written), on libc,
+//! and on which vector instructions a processor has. The first line of the file has what
 //! it was counted with, and elsewhere the differences are shown and nothing fails. Of libc the child is told to take its plain
 //! variants of `memcpy` and the like, whatever the processor; `memchr`, by which lines are found, cannot be told so.
 
@@ -108,7 +109,11 @@ fn counted_with() -> String {
         answer("getconf", "GNU_LIBC_VERSION"),
         answer("valgrind", "--version"),
     ];
-    format!("{}, {}{vectors}", parts.join(", "), env::consts::ARCH)
+    // Both change what is generated, incremental compilation by a tenth and more.
+    let incremental = if option_env!("CARGO_INCREMENTAL") == Some("1") { ", incremental" } else { "" };
+    let flags = option_env!("RUSTFLAGS").filter(|flags| !flags.is_empty());
+    let flags = flags.map_or(String::new(), |flags| format!(", {flags}"));
+    format!("{}, {}{vectors}{incremental}{flags}", parts.join(", "), env::consts::ARCH)
 }
 
 fn update(counted: &[(&str, f64)]) -> ExitCode {
