@@ -21,6 +21,8 @@ pub(crate) const DESCRIPTORS_MAX: u64 = 20_000;
 const CONNECTIONS_MAX: usize = 10_000;
 /// No load runs for longer.
 pub(crate) const SECONDS_MAX: f64 = 120.0;
+/// All connections stand within this time, or there is no load.
+const DIAL: Duration = Duration::from_secs(20);
 /// Replies that have not come so long after the end are missing.
 const DRAIN: Duration = Duration::from_secs(10);
 /// A broadcast begins when the server has had time to accept everybody.
@@ -240,9 +242,11 @@ impl Tally {
 impl Load<'_> {
     fn connect<'a>(scenario: &'a Scenario, connections: usize, target: &Target) -> io::Result<Load<'a>> {
         let poll = Poll::new()?;
+        let begun = Instant::now();
         let dial = |number: usize| {
-            // One after the other, so that no backlog overflows.
-            let stream = std::net::TcpStream::connect_timeout(&target.address, DRAIN)?;
+            // One after the other, so that no backlog overflows. No time left is an error as well.
+            let left = DIAL.saturating_sub(begun.elapsed());
+            let stream = std::net::TcpStream::connect_timeout(&target.address, left)?;
             stream.set_nonblocking(true)?;
             stream.set_nodelay(true)?;
             let mut stream = TcpStream::from_std(stream);

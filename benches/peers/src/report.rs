@@ -118,7 +118,7 @@ impl Report {
     pub(crate) fn results(&self) -> String {
         let all = comparisons(&self.outcomes);
         let mut text = at_a_glance(&self.outcomes, &all);
-        text += &where_it_loses(&all);
+        text += &where_it_loses(&all, self.rounds);
         let failures = failures(&self.outcomes);
         if !failures.is_empty() {
             text += "## What failed\n\n";
@@ -211,7 +211,7 @@ fn at_a_glance(outcomes: &[Outcome], all: &[Comparison<'_>]) -> String {
     text
 }
 
-fn where_it_loses(all: &[Comparison<'_>]) -> String {
+fn where_it_loses(all: &[Comparison<'_>], rounds: usize) -> String {
     let mut text = "## Where mainspring loses\n\n".to_owned();
     let losses = losses(all);
     if losses.is_empty() {
@@ -225,7 +225,11 @@ fn where_it_loses(all: &[Comparison<'_>]) -> String {
     );
     for loss in losses {
         let by = (loss.peer_better(loss.ratio.median) - 1.0) * 100.0;
-        let sure = if loss.unanimous() { "in every round" } else { "not in every round" };
+        let sure = match rounds {
+            1 => "of one round",
+            _ if loss.unanimous() => "in every round",
+            _ => "not in every round",
+        };
         let _ = writeln!(
             text,
             "- {}, {}: {} is better by {by:.0} % (ratio {}; {sure}).",
