@@ -121,7 +121,7 @@ impl<C: ByteCodec> Handler for Probe<C> {
         }
         if let Some(flight) = cx.session_mut(conn) {
             flight.number = self.open;
-            flight.sent.reserve_exact(self.options.pipeline as usize);
+            flight.sent.reserve_exact(self.options.pipeline() as usize);
         }
         self.conns.push(conn);
         self.open += 1;
@@ -262,7 +262,7 @@ impl<C: ByteCodec> Probe<C> {
         }
         cx.after(self.options.warmup(), BEGIN);
         for conn in self.conns.clone() {
-            for _ in 0..self.options.pipeline {
+            for _ in 0..self.options.pipeline() {
                 self.send_next(cx, conn, now);
             }
         }
@@ -291,9 +291,9 @@ impl<C: ByteCodec> Probe<C> {
             self.begin = Some(start + warmup);
         }
         for _ in 0..SENDS_AT_ONCE {
+            let Some(conn) = self.next_with_room(cx) else { break };
             let Some(open) = &mut self.schedule else { return };
             let Some(due) = open.schedule.next_due(now) else { break };
-            let conn = self.conns[open.turn];
             open.turn += 1;
             if open.turn == self.conns.len() {
                 open.turn = 0;
@@ -314,6 +314,20 @@ impl<C: ByteCodec> Probe<C> {
                 cx.after(asleep, SEND);
             }
         }
+    }
+
+    /// Whose turn it is to send; those that may have no more under way are passed over. One that is gone has room: that its
+    /// messages are missing has to be told. `None` when all have to wait, and what is due waits with them.
+    fn next_with_room(&mut self, cx: &Context<Self>) -> Option<ConnId> {
+        let (open, most) = (self.schedule.as_mut()?, self.options.under_way_max());
+        for _ in 0..self.conns.len() {
+            let conn = self.conns[open.turn];
+            if cx.session(conn).is_none_or(|flight| flight.sent.len() < most) {
+                return Some(conn);
+            }
+            open.turn = (open.turn + 1) % self.conns.len();
+        }
+        None
     }
 
     /// A message has come back whole.

@@ -27,11 +27,11 @@ pub(crate) struct Options {
     /// The length of each message
     #[arg(long, value_name = "SIZE", default_value = "64", value_parser = values::size)]
     pub(crate) size: u64,
-    /// Messages that each connection keeps under way
-    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..1 << 20))]
-    pub(crate) pipeline: u32,
+    /// Messages that each connection keeps under way; with --rate, has under way at most [default: 1, with --rate any number]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..1 << 20))]
+    pipeline: Option<u32>,
     /// Send so many messages a second, over all connections together, whether or not replies come
-    #[arg(long, value_name = "N", conflicts_with = "pipeline", value_parser = clap::value_parser!(u64).range(1..=RATE_MAX))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=RATE_MAX))]
     pub(crate) rate: Option<u64>,
     /// Measure for so long [default: 3s, with --compare 1s a round]
     #[arg(long, value_name = "DUR", value_parser = values::positive_duration)]
@@ -93,6 +93,19 @@ impl Options {
         self.rounds.unwrap_or(5)
     }
 
+    /// What each connection keeps under way in a closed loop.
+    pub(crate) fn pipeline(&self) -> u32 {
+        self.pipeline.unwrap_or(1)
+    }
+
+    /// How many messages one connection may have under way.
+    pub(crate) fn under_way_max(&self) -> usize {
+        match (self.rate, self.pipeline) {
+            (Some(_), None) => usize::MAX,
+            _ => self.pipeline() as usize,
+        }
+    }
+
     /// How long to measure: each round, when there are several.
     pub(crate) fn duration(&self) -> Duration {
         let default = if self.compare.is_some() { 1000 } else { 3000 };
@@ -108,8 +121,12 @@ impl Options {
     pub(crate) fn load(&self) -> String {
         let connections = plural(self.connections, "connection");
         let messages = match self.rate {
-            Some(rate) => format!("{} messages/s by the clock", grouped(rate as f64)),
-            None => format!("{} under way on each", plural(self.pipeline, "message")),
+            Some(rate) => {
+                let bound =
+                    self.pipeline.map(|most| format!(", {} under way on each at most", grouped(most.into())));
+                format!("{} messages/s by the clock{}", grouped(rate as f64), bound.unwrap_or_default())
+            }
+            None => format!("{} under way on each", plural(self.pipeline(), "message")),
         };
         format!("{connections}, {messages}, {} bytes there and back", grouped(self.size as f64))
     }

@@ -65,7 +65,7 @@ impl Outcome {
             "errors": self.errors,
             "connections": options.connections,
             "size": options.size,
-            "pipeline": options.pipeline,
+            "pipeline": options.pipeline(),
             "duration_s": self.seconds(),
         });
         if let Some(rate) = options.rate {

@@ -214,7 +214,7 @@ fn what_cannot_be_meant_is_a_usage_error() {
         "--rate 0",
         "--rate 1000000001",
         "--rate 10.5",
-        "--rate 10 --pipeline 1",
+        "--rate 10 --pipeline 0",
         "--compare 127.0.0.1:1",
         "--with 127.0.0.1:1",
         "--rounds 2",
