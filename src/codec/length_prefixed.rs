@@ -253,7 +253,7 @@ impl Codec for LengthPrefixed {
         frame.get(skip..).ok_or(FrameError::malformed("shorter than its header"))
     }
 
-    #[inline]
+    #[inline(always)]
     fn encode<'m>(&mut self, message: &'m [u8], out: &mut Output<'_, 'm>) -> Result<(), EncodeError> {
         if self.header.is_none() && message.len() as u64 <= self.max {
             out.headed(&(message.len() as u32).to_be_bytes(), message);

@@ -115,7 +115,7 @@ impl<'o, 'm> Output<'o, 'm> {
     }
 
     /// As [`put`](Output::put) and [`payload`](Output::payload), with one look at the room.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn headed(&mut self, header: &[u8; 4], bytes: &'m [u8]) {
         if bytes.len() < self.by_reference {
             self.copied.reserve(4 + bytes.len());

@@ -5,7 +5,7 @@ use log::trace;
 
 use super::Context;
 use super::send::{BY_REFERENCE, DropReason, Sent};
-use crate::buffer::{Label, Payload, Shared};
+use crate::buffer::{Label, Ledger, Payload, Shared};
 use crate::codec::{Codec, EncodeError, Output};
 use crate::handler::{Handler, Outgoing};
 use crate::id::ConnId;
@@ -60,7 +60,7 @@ impl Broadcast {
 
 /// The bytes of a message for all codecs that encode like the first one.
 #[derive(Debug)]
-struct Encoded<C> {
+pub(super) struct Encoded<C> {
     codec: C,
     bytes: Result<Shape, EncodeError>,
 }
@@ -69,6 +69,30 @@ struct Encoded<C> {
 enum Shape {
     Copied,
     Shared(Shared),
+}
+
+impl<C: Codec> Encoded<C> {
+    /// Encodes, into `scratch` what is to be copied.
+    pub(super) fn new(
+        mut codec: C,
+        message: C::Outgoing<'_>,
+        scratch: &mut Vec<u8>,
+        ledger: &mut Ledger,
+    ) -> Encoded<C> {
+        scratch.clear();
+        let bytes = codec.encode(message, &mut Output::to_vec(scratch)).map(|()| {
+            if scratch.len() < SHARE {
+                Shape::Copied
+            } else {
+                Shape::Shared(ledger.enter(Bytes::from(std::mem::take(scratch))))
+            }
+        });
+        Encoded { codec, bytes }
+    }
+
+    pub(super) fn is_copied(&self) -> bool {
+        matches!(self.bytes, Ok(Shape::Copied))
+    }
 }
 
 impl<H: Handler> Context<H> {
@@ -94,33 +118,33 @@ impl<H: Handler> Context<H> {
             _ => None,
         };
         let plain = label == Label::default();
+        let mut encoded = None;
         if plain && matches!(to, To::All | To::AllBut(_)) {
-            if let Some(result) = self.gather(but, message) {
+            if let Some(result) = self.gather(but, message, &mut encoded) {
                 return result;
+            }
+            self.end_series();
+            if encoded.is_none() {
+                if let Some(result) = self.begin_broadcasts(but, message, &mut encoded) {
+                    return result;
+                }
             }
         }
         self.end_series();
         let mut result = Broadcast::default();
-        let mut encoded = None;
         match to {
             To::Set(set) => {
                 for conn in set {
-                    result.count(self.send_encoded(*conn, message, label, &mut encoded).0);
+                    result.count(self.send_encoded(*conn, message, label, &mut encoded));
                 }
             }
             // Nothing in here opens or removes a connection, so that places stay what they are.
             To::All | To::AllBut(_) => {
-                let mut alike = true;
                 for place in 0..self.table.open().len() {
                     let conn = self.table.open()[place];
                     if but != Some(conn) {
-                        let (sent, fresh) = self.send_encoded(conn, message, label, &mut encoded);
-                        alike &= fresh;
-                        result.count(sent);
+                        result.count(self.send_encoded(conn, message, label, &mut encoded));
                     }
-                }
-                if let (true, Some(Encoded { codec, .. })) = (alike, encoded) {
-                    self.begin_series(codec, but, result.queued);
                 }
             }
             To::Group(key) | To::GroupBut(key, _) => {
@@ -132,7 +156,7 @@ impl<H: Handler> Context<H> {
                         break;
                     };
                     if !matches!(to, To::GroupBut(_, but) if but == conn) {
-                        result.count(self.send_encoded(conn, message, label, &mut encoded).0);
+                        result.count(self.send_encoded(conn, message, label, &mut encoded));
                     }
                 }
                 if let Some((key, members)) = self.walked_group.take() {
@@ -143,32 +167,23 @@ impl<H: Handler> Context<H> {
         result
     }
 
-    /// One receiver of a broadcast. Also says whether nothing else waits for it, and it takes a copy of what the others take.
+    /// One receiver of a broadcast.
     fn send_encoded(
         &mut self,
         to: ConnId,
         message: Outgoing<'_, H>,
         label: Label,
         encoded: &mut Option<Encoded<H::Codec>>,
-    ) -> (Sent, bool) {
+    ) -> Sent {
         let Context { table, pool, scratch, limits, current, dirty, ledger, .. } = self;
-        let Some(live) = table.get_mut(to) else { return (self.dropped(DropReason::Gone), false) };
-        let fresh = live.outbox.is_empty();
+        let Some(live) = table.get_mut(to) else { return self.dropped(DropReason::Gone) };
         let whole = live.takes_whole(limits, label, *current == Some(to));
         let encoded = match encoded {
             Some(encoded) if encoded.codec.same_encoding(&live.codec) => encoded,
             None if live.codec.same_encoding(&live.codec) => {
-                scratch.clear();
-                let bytes = live.codec.encode(message, &mut Output::to_vec(scratch)).map(|()| {
-                    if scratch.len() < SHARE {
-                        Shape::Copied
-                    } else {
-                        Shape::Shared(ledger.enter(Bytes::from(std::mem::take(scratch))))
-                    }
-                });
-                encoded.insert(Encoded { codec: live.codec.clone(), bytes })
+                encoded.insert(Encoded::new(live.codec.clone(), message, scratch, ledger))
             }
-            _ => return (self.append(to, label, |codec, out| codec.encode(message, out)), false),
+            _ => return self.append(to, label, |codec, out| codec.encode(message, out)),
         };
         if whole {
             let payload = match &encoded.bytes {
@@ -176,19 +191,18 @@ impl<H: Handler> Context<H> {
                 Ok(Shape::Shared(bytes)) => Payload::Shared(bytes.clone()),
                 Err(error) => {
                     let error = *error;
-                    return (self.dropped(DropReason::Refused(error)), false);
+                    return self.dropped(DropReason::Refused(error));
                 }
             };
-            return (self.push(to, payload, label), false);
+            return self.push(to, payload, label);
         }
         match &encoded.bytes {
             Ok(Shape::Copied) => {
                 live.outbox.tail(pool).extend_from_slice(scratch);
                 live.outbox.commit(scratch.len(), pool);
-                return (live.appended(to, limits, dirty), fresh);
             }
             Ok(Shape::Shared(bytes)) => {
-                if fresh || bytes.len() >= BY_REFERENCE {
+                if live.outbox.is_empty() || bytes.len() >= BY_REFERENCE {
                     live.outbox.share(bytes.clone(), pool);
                 } else {
                     live.outbox.copy(bytes.bytes(), pool);
@@ -197,9 +211,9 @@ impl<H: Handler> Context<H> {
             }
             Err(error) => {
                 let error = *error;
-                return (self.dropped(DropReason::Refused(error)), false);
+                return self.dropped(DropReason::Refused(error));
             }
         }
-        (live.appended(to, limits, dirty), false)
+        live.appended(to, limits, dirty)
     }
 }

@@ -69,6 +69,8 @@ pub struct Context<H: Handler> {
     pub(super) current: Option<ConnId>,
     /// The length of the frame whose message is being handed over, zero outside of that.
     pub(super) frame_len: usize,
+    /// A reply to a message of the read that is being delivered was queued.
+    pub(super) replied: bool,
     pub(super) queue: Arc<Queue<H>>,
     /// Commands under way. Kept for its memory.
     pub(super) commands: VecDeque<Command<H>>,
@@ -78,10 +80,8 @@ pub struct Context<H: Handler> {
     pub(super) read_buffer: Vec<u8>,
     /// Where a broadcast is encoded.
     pub(super) scratch: Vec<u8>,
-    /// Broadcasts that are gathered at the moment.
-    pub(super) series: Option<Series<H::Codec>>,
-    /// Kept for its memory.
-    pub(super) series_memory: (Vec<u8>, Vec<(usize, usize)>),
+    /// Messages that are gathered at the moment.
+    pub(super) series: Series<H::Codec>,
     /// Those with something to be written. Flagged in the connection, so that each is on it once.
     pub(super) dirty: Vec<ConnId>,
     /// Those to be delivered, then read, in the next turn.
@@ -166,13 +166,13 @@ impl<H: Handler> Context<H> {
             start: now,
             current: None,
             frame_len: 0,
+            replied: false,
             queue: Arc::new(queue),
             commands: VecDeque::new(),
             owner: None,
             read_buffer: vec![0; limits.read_buffer],
             scratch: Vec::new(),
-            series: None,
-            series_memory: (Vec::new(), Vec::new()),
+            series: Series::new(),
             dirty: Vec::new(),
             unfinished: Vec::new(),
             opening: Vec::new(),
@@ -399,6 +399,13 @@ impl<H: Handler> Context<H> {
                 live.dirty = true;
                 self.dirty.push(conn);
             }
+        }
+    }
+
+    /// As [`mark_dirty`](Context::mark_dirty), for one that is flagged already and may not be on the list.
+    pub(super) fn relist(&mut self, conn: ConnId) {
+        if self.table.get(conn).is_some_and(|live| live.dirty) {
+            self.dirty.push(conn);
         }
     }
 

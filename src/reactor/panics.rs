@@ -135,9 +135,7 @@ impl<H: Handler> Context<H> {
         if let Some(live) = encoding.take().and_then(|conn| table.get_mut(conn)) {
             live.outbox.undo(pool);
         }
-        if let Some(series) = &mut self.series {
-            series.forget_half_a_frame();
-        }
+        self.series.forget_half_a_frame();
         if let Some((key, members)) = self.walked_group.take() {
             self.groups.insert(key, members);
         }

@@ -50,7 +50,7 @@ impl<H: Handler> Reactor<H> {
             self.cx.limit_input(conn, &mut messages, &mut bytes);
         }
         let mut budget = Budget { messages, bytes, frame_begun: false };
-        self.cx.current = Some(conn);
+        (self.cx.current, self.cx.replied) = (Some(conn), false);
         self.guarded(Some(conn), |reactor| reactor.read_and_deliver(conn, &mut shared, &mut budget));
         self.cx.current = None;
         self.cx.stats.frames_in += (messages - budget.messages) as u64;
@@ -62,7 +62,12 @@ impl<H: Handler> Reactor<H> {
         if budget.frame_begun {
             self.cx.arm_deadlines(conn);
         }
-        self.cx.flush(conn);
+        if self.cx.series.is_for_everybody() {
+            // It is one of all, whom the end of the turn writes to.
+            self.cx.relist(conn);
+        } else {
+            self.cx.flush(conn);
+        }
         self.cx.dispatched(Callback::Message, Some(conn));
     }
 

@@ -94,6 +94,9 @@ impl<H: Handler> Context<H> {
     /// (or a timer), [`Limits::write_limit`](crate::Limits::write_limit) applies: more than that already waiting closes `to`
     /// as a slow consumer, unless it has another [`Overflow`](crate::Overflow) policy. See [`message`](Context::message) for options.
     pub fn send(&mut self, to: ConnId, message: Outgoing<'_, H>) -> Sent {
+        if self.is_replying_to(to) {
+            return self.reply(to, message);
+        }
         self.append(to, Label::default(), |codec, out| codec.encode(message, out))
     }
 
@@ -103,13 +106,13 @@ impl<H: Handler> Context<H> {
     }
 
     /// Encodes a message into the outbox of `to`.
-    #[inline]
+    #[inline(never)]
     pub(super) fn append<'m, F>(&mut self, to: ConnId, label: Label, encode: F) -> Sent
     where
         F: FnOnce(&mut H::Codec, &mut Output<'_, 'm>) -> Result<(), EncodeError>,
     {
         self.end_series();
-        let Context { table, pool, limits, current, dirty, encoding, .. } = self;
+        let Context { table, pool, limits, current, dirty, encoding, frame_len, replied, .. } = self;
         let Some(live) = table.get_mut(to) else { return self.dropped(DropReason::Gone) };
         if live.takes_whole(limits, label, *current == Some(to)) {
             return self.append_whole(to, label, encode);
@@ -123,11 +126,20 @@ impl<H: Handler> Context<H> {
                 let len = tail.len() - base;
                 live.outbox.commit(len, pool);
                 trace!("connection {to}: a frame of {len} bytes to send");
-                live.appended(to, limits, dirty)
+                let (sent, waiting) = (live.appended(to, limits, dirty), live.outbox.bytes());
+                if *current == Some(to) && *frame_len > 0 && sent == Sent::Queued {
+                    if *replied {
+                        self.begin_replies(to, waiting);
+                    } else {
+                        *replied = len > 0;
+                    }
+                }
+                sent
             }
             Ok(()) => {
                 let segments = out.into_segments();
-                self.append_segments(to, base, &segments)
+                let copied = live.outbox.split_tail(base, pool);
+                self.append_parts(to, copied, &segments)
             }
             Err(error) => {
                 live.outbox.undo(pool);
@@ -142,13 +154,12 @@ impl<H: Handler> Context<H> {
         Sent::Dropped(reason)
     }
 
-    /// Appends a message with parts by reference: its copied parts are in the tail behind `base`. With nothing before it,
-    /// as much as the kernel takes is written straight through.
+    /// Appends a message with parts by reference, and with these that were copied. With nothing before it, as much as the
+    /// kernel takes is written straight through.
     #[inline(never)]
-    fn append_segments(&mut self, to: ConnId, base: usize, segments: &Segments<'_>) -> Sent {
+    pub(super) fn append_parts(&mut self, to: ConnId, copied: Vec<u8>, segments: &Segments<'_>) -> Sent {
         let Context { table, pool, .. } = self;
         let Some(live) = table.get_mut(to) else { return Sent::Dropped(DropReason::Gone) };
-        let copied = live.outbox.split_tail(base, pool);
         let total = segments.parts(&copied).map(|part| part.bytes().len()).sum();
         let through =
             live.outbox.is_empty() && live.writable && live.phase >= Phase::Open && !live.rated.output();

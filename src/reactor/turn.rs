@@ -211,6 +211,7 @@ impl<H: Handler> Reactor<H> {
 
     /// Writes what was queued for others.
     fn flush_dirty(&mut self) {
+        self.cx.flush_series();
         let mut dirty = mem::take(&mut self.cx.dirty);
         for conn in dirty.drain(..) {
             if self.cx.table.get(conn).is_some_and(|live| live.dirty) {
@@ -271,6 +272,7 @@ impl<H: Handler> Context<H> {
     /// Whether something is left to do without an event.
     pub(super) fn has_work(&self) -> bool {
         !(self.dirty.is_empty()
+            && !self.series.is_for_everybody()
             && self.unfinished.is_empty()
             && self.opening.is_empty()
             && self.writable.is_empty()

@@ -17,6 +17,7 @@ mod rates;
 mod redialing;
 mod seats;
 mod sending;
+mod series;
 mod shutdown;
 mod threads;
 mod timing;

@@ -326,6 +326,25 @@ fn an_encoder_that_panics_leaves_no_half_frame() {
 }
 
 #[test]
+fn an_encoder_that_panics_behind_other_replies_leaves_them_whole() {
+    let mut it = isolated("", Brittle::default());
+    let peer = it.world.connect(0);
+    it.settle().unwrap();
+    let before = [&b"one"[..], b"two", b"three", b"four"];
+    peer.send(&frames(before.iter().copied().chain([&b"encoder"[..], b"six"])));
+    it.settle().unwrap();
+    assert_eq!(it.reactor.handler().closed, ["panic"]);
+    let got = peer.take();
+    assert!(frames(before).starts_with(&got), "{got:?}");
+    assert!(got.is_empty() || it.reactor.stats().frames_out == 4, "{got:?}");
+    // What is gathered for the next one begins with nothing.
+    let next = it.world.connect(0);
+    next.send(&frames([&b"five"[..], b"six", b"seven"]));
+    it.settle().unwrap();
+    assert_eq!(next.take(), frames([&b"five"[..], b"six", b"seven"]));
+}
+
+#[test]
 fn a_codec_whose_drop_panics_ends_the_loop_in_order() {
     static PANICS: AtomicBool = AtomicBool::new(false);
     let mut codec = Brittle::default();
