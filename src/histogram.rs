@@ -14,12 +14,14 @@ const BUCKETS: usize = (TOP - 1) * PARTS;
 pub struct Histogram {
     counts: Box<[u64; BUCKETS]>,
     count: u64,
+    /// In nanoseconds, as `max`. Saturates.
+    sum: u64,
     max: u64,
 }
 
 impl Default for Histogram {
     fn default() -> Histogram {
-        Histogram { counts: Box::new([0; BUCKETS]), count: 0, max: 0 }
+        Histogram { counts: Box::new([0; BUCKETS]), count: 0, sum: 0, max: 0 }
     }
 }
 
@@ -60,12 +62,30 @@ impl Histogram {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         self.counts[bucket(nanos)] += 1;
         self.count += 1;
+        self.sum = self.sum.saturating_add(nanos);
         self.max = self.max.max(nanos);
     }
 
     /// How many durations were recorded.
     pub fn count(&self) -> u64 {
         self.count
+    }
+
+    /// All of them together, exactly, up to some 584 years.
+    pub fn sum(&self) -> Duration {
+        Duration::from_nanos(self.sum)
+    }
+
+    /// How many of them are known not to exceed `most`. One that is shorter by less than an eighth may be missing, and none
+    /// that is longer is counted: so the answer never falls as `most` grows, and from [`max`](Histogram::max) on it is all.
+    pub fn count_up_to(&self, most: Duration) -> u64 {
+        let most = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX);
+        if most >= self.max {
+            return self.count;
+        }
+        // The last bucket has no end.
+        let below = self.counts[..BUCKETS - 1].iter().enumerate();
+        below.take_while(|(bucket, _)| top_of(*bucket) <= most).map(|(_, count)| count).sum()
     }
 
     /// The longest of them, exactly. Zero when there are none.
@@ -93,6 +113,7 @@ impl Histogram {
             *mine += theirs;
         }
         self.count += other.count;
+        self.sum = self.sum.saturating_add(other.sum);
         self.max = self.max.max(other.max);
     }
 }
@@ -115,6 +136,13 @@ mod tests {
         histogram.record(Duration::from_secs(3600));
         assert_eq!(histogram.max(), Duration::from_nanos(u64::MAX));
         assert_eq!(histogram.count(), 2);
+        assert_eq!(histogram.sum(), Duration::from_nanos(u64::MAX));
+        assert_eq!(
+            histogram.count_up_to(Duration::from_secs(7200)),
+            0,
+            "they are somewhere above the last bucket's beginning"
+        );
+        assert_eq!(histogram.count_up_to(Duration::MAX), 2);
         assert_eq!(histogram.quantile(f64::NAN), histogram.quantile(0.0));
     }
 
@@ -138,6 +166,21 @@ mod tests {
             prop_assert!(read >= exact && read <= exact + exact / 8 + 1, "{read} for {exact}");
             prop_assert_eq!(one.max().as_nanos() as u64, nanos[nanos.len() - 1]);
             prop_assert_eq!(one.count(), nanos.len() as u64);
+            prop_assert_eq!(one.sum().as_nanos(), nanos.iter().map(|n| u128::from(*n)).sum::<u128>());
+        }
+
+        /// Against the values themselves: none that is longer, and all that are shorter by an eighth.
+        #[test]
+        fn a_count_up_to_a_bound_is_right_to_an_eighth(
+            nanos in prop::collection::vec(0u64..1 << 34, 0..200),
+            most in 0u64..1 << 35,
+        ) {
+            let mut histogram = Histogram::default();
+            nanos.iter().for_each(|n| histogram.record(Duration::from_nanos(*n)));
+            let counted = histogram.count_up_to(Duration::from_nanos(most));
+            let within = |bound: u64| nanos.iter().filter(|n| **n <= bound).count() as u64;
+            prop_assert!(counted <= within(most) && counted >= within(most - most / 8), "{counted} up to {most}");
+            prop_assert!(histogram.count_up_to(Duration::from_nanos(most + most / 3)) >= counted);
         }
     }
 }

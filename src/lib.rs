@@ -322,6 +322,8 @@ mod handle;
 mod net;
 
 pub mod client;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 pub mod pool;
 pub mod workers;
 

@@ -30,6 +30,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("client", &["address", "buffer", "codec", "net"]),
+    ("metrics", &["handle", "handler", "histogram", "reactor"]),
     ("workers", &["handle", "handler", "reactor"]),
     ("address", &[]),
     // What a user says of a dial, options of its socket included.
