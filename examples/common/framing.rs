@@ -59,6 +59,11 @@ impl FramingOptions {
         AnyCodec::LengthPrefixed(prefixed.build().expect("one, two and four bytes are widths"))
     }
 
+    /// For a program that has a framing of its own.
+    pub(crate) fn max_frame(&self) -> u64 {
+        self.max_frame
+    }
+
     pub(crate) fn is_raw(&self) -> bool {
         self.framing == Kind::Raw
     }

@@ -48,12 +48,21 @@ pub(crate) struct ServerOptions {
     /// Print a `stats` line each so often [default: none]
     #[arg(long, value_name = "DUR", value_parser = values::positive_duration)]
     stats_every: Option<Duration>,
+    /// See [`ServerOptions::with_frame_timeout`].
+    #[arg(skip)]
+    frame_timeout: Option<Duration>,
 }
 
 impl ServerOptions {
     /// The same for a server that has a second connection for each client.
     pub(crate) fn for_pairs(mut self) -> ServerOptions {
         self.max_connections = self.max_connections.map(|max| max.saturating_mul(2).min((1 << 30) - 1));
+        self
+    }
+
+    /// The same for a server whose frames have to be whole so long after their first byte.
+    pub(crate) fn with_frame_timeout(mut self, time: Duration) -> ServerOptions {
+        self.frame_timeout = Some(time);
         self
     }
 
@@ -83,6 +92,7 @@ impl ServerOptions {
         let mut limits = Limits::default();
         limits.connections_max = self.max_connections.map(|max| max as usize);
         limits.idle_timeout = self.idle_timeout;
+        limits.frame_timeout = self.frame_timeout;
         limits.write_limit = usize::try_from(self.write_limit).unwrap_or(usize::MAX);
         limits.memory_limit = usize::try_from(self.memory_limit).unwrap_or(usize::MAX);
         limits.drain_timeout = self.drain;
