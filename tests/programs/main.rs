@@ -7,6 +7,10 @@
 mod broadcast;
 mod client;
 mod echo;
+#[cfg(feature = "metrics")]
+#[path = "../common/exposition.rs"]
+mod exposition;
+mod http;
 mod latency;
 mod latency_pairs;
 mod latency_rate;

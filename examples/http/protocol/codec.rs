@@ -104,15 +104,15 @@ impl Codec for Http {
             Stage::Head(_) if rest.iter().all(|byte| b"\r\n".contains(byte)) => return Ok(None),
             Stage::Head(partial) => partial.forget(),
             Stage::Body(Head { body: Body::Chunks(chunks), .. }, _) => chunks.forget(),
+            Stage::Over(refusal) => return Err(refusal.error(self.body_max)),
             _ => {}
         }
         match self.look(rest) {
-            Err(refusal) if rest.is_empty() => Err(refusal.error(self.body_max)),
-            Err(refusal) => {
+            Err(refusal) if !rest.is_empty() => {
                 self.stage = Stage::Refused(refusal);
                 Ok(Some(1))
             }
-            Ok(_) => Err(FrameError::truncated(rest.len() as u64)),
+            _ => Err(FrameError::truncated(rest.len() as u64)),
         }
     }
 
