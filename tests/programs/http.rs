@@ -1,10 +1,13 @@
 //! What `http` answers: over plain sockets, and to the programs that people use.
 
 use std::io::{ErrorKind, Read, Write};
-use std::process::Command;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
-use super::support::{PATIENCE, Peer, Program, expect_count};
+use super::support::{Bound, PATIENCE, Peer, Program, expect_count};
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const HELLO: &str = "Hello from mainspring.\n";
@@ -356,6 +359,95 @@ fn curl_is_served() {
     let old = curl(&["--http1.0", "--head", &url("/")]).expect("it was there");
     assert!(String::from_utf8_lossy(&old.stdout).starts_with("HTTP/1.1 200 OK\r\n"), "{old:?}");
     server.stop();
+}
+
+/// As a server behind nginx, which keeps its connections and gets bodies and errors through.
+#[test]
+fn nginx_in_front_is_served() {
+    let server = Program::serve("http", "");
+    let Some(nginx) = Nginx::before(server.address()) else { return };
+    let mut peer = Peer::connect(nginx.address);
+    for _ in 0..20 {
+        peer.ask(GET).expect(200, HELLO);
+    }
+    let body = "x".repeat(100_000);
+    let length = format!("Content-Length: {}\r\n", body.len());
+    peer.ask(&posted(&length, body.as_bytes())).expect(200, &body);
+    let chunks = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    peer.ask(&posted("Transfer-Encoding: chunked\r\n", chunks.as_bytes())).expect(200, &body);
+    let wrong = peer.ask(b"DELETE / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!((wrong.status, wrong.header("Allow")), (405, Some("GET, HEAD")));
+    peer.send(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(peer.answer_to_head().header("Content-Length"), Some("23"));
+    drop(nginx);
+    let stats = server.stop();
+    expect_count(&stats, "frames_in", 24);
+    expect_count(&stats, "closes.bad_frame", 0);
+    assert!(
+        stats["accepted"].as_u64().is_some_and(|accepted| accepted < 24),
+        "connections are kept: {stats}"
+    );
+}
+
+/// An nginx that passes everything on, in the foreground, with files of its own.
+struct Nginx {
+    child: Child,
+    address: SocketAddr,
+    folder: PathBuf,
+}
+
+impl Nginx {
+    fn before(upstream: SocketAddr) -> Option<Nginx> {
+        let folder = std::env::temp_dir().join(format!("mainspring-nginx-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a temporary folder");
+        // A port that was free a moment ago.
+        let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
+        let path = folder.display();
+        let settings = format!(
+            "daemon off; master_process off; pid {path}/pid; error_log stderr;
+             events {{ worker_connections 64; }}
+             http {{
+                 access_log off; client_body_temp_path {path}/body; proxy_temp_path {path}/proxy;
+                 upstream site {{ server {upstream}; keepalive 4; }}
+                 server {{
+                     listen {address};
+                     location / {{
+                         proxy_pass http://site; proxy_http_version 1.1; proxy_set_header Connection \"\";
+                     }}
+                 }}
+             }}"
+        );
+        let file = folder.join("nginx.conf");
+        std::fs::write(&file, settings).expect("it can be written");
+        let started =
+            Command::new("nginx").arg("-p").arg(&folder).arg("-c").arg(&file).stderr(Stdio::null()).spawn();
+        let mut child = match started {
+            Ok(child) => child,
+            Err(error) => {
+                println!("skipped: no nginx here: {error}");
+                return None;
+            }
+        };
+        let bound = Bound::new(PATIENCE);
+        while TcpStream::connect(address).is_err() {
+            if let Some(status) = child.try_wait().expect("it is our child") {
+                println!("skipped: nginx does not run here: {status}");
+                return None;
+            }
+            assert!(!bound.is_over(), "nginx listens");
+            thread::park_timeout(Duration::from_millis(20));
+        }
+        Some(Nginx { child, address, folder })
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
 }
 
 #[test]
