@@ -127,6 +127,14 @@ fn is_other_version(lines: &[u8]) -> bool {
         .is_some_and(|version| version.first().is_some_and(|major| major.is_ascii_digit() && *major != b'1'))
 }
 
+/// Whether a byte may be in a host and its port (RFC 3986, 3.2.2).
+fn is_of_host(byte: u8) -> bool {
+    let other =
+        matches!(byte, b'-' | b'.' | b'_' | b'~' | b':' | b'[' | b']' | b'%' | b'!' | b'$' | b'&' | b'\'')
+            || matches!(byte, b'(' | b')' | b'*' | b'+' | b';' | b'=');
+    byte.is_ascii_alphanumeric() || other
+}
+
 /// The headers that say where a request ends.
 #[derive(Debug, Default)]
 struct Fields {
@@ -161,8 +169,7 @@ impl Fields {
     }
 
     fn host(&mut self, value: &[u8]) -> Result<(), Refusal> {
-        let is_of_host = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+;=".contains(byte);
-        if self.host || !value.iter().all(is_of_host) {
+        if self.host || !value.iter().all(|byte| is_of_host(*byte)) {
             return Err(Refusal::Malformed("a request has one host"));
         }
         self.host = true;
