@@ -272,7 +272,8 @@
 //! [`last_stall`](Context::last_stall) names the callback that held the loop for too long. The log has births and ends at
 //! `debug`, frames at `trace`, what deserves a look at `warn`, at most one line a second of each kind, and never a payload.
 //! A panic in a handler goes through by default; [`OnPanic::Isolate`] has it cost one connection. `docs/debugging.md` leads from
-//! symptoms to causes.
+//! symptoms to causes. With the feature `metrics`, the module `metrics` has all the numbers for Prometheus, of one reactor or of
+//! a pool.
 //!
 //! # In a loop of your own
 //!
