@@ -32,7 +32,7 @@ use mainspring::{
 #[derive(Debug, Parser)]
 #[command(name = "client", version)]
 struct Options {
-    /// Where to connect to: HOST:PORT or [V6]:PORT. All addresses of a name are tried
+    /// Where to connect to: HOST:PORT, [V6]:PORT or unix:PATH. All addresses of a name are tried
     #[arg(value_name = "ADDR", value_parser = values::address)]
     address: String,
     #[command(flatten)]

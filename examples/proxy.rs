@@ -28,8 +28,8 @@ use mainspring::{CloseReason, ConnId, Context, DialError, HalfClose, Handler, Se
 struct Options {
     #[command(flatten)]
     server: ServerOptions,
-    /// Where to: HOST:PORT or [V6]:PORT
-    #[arg(long, value_name = "HOST:PORT", value_parser = values::address)]
+    /// Where to: HOST:PORT, [V6]:PORT or unix:PATH
+    #[arg(long, value_name = "ADDR", value_parser = values::address)]
     to: String,
 }
 

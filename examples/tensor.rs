@@ -39,7 +39,7 @@ enum Options {
 
 #[derive(Debug, Args)]
 struct SendOptions {
-    /// Where to connect to: HOST:PORT or [V6]:PORT. All addresses of a name are tried in turn
+    /// Where to connect to: HOST:PORT, [V6]:PORT or unix:PATH. All addresses of a name are tried in turn
     #[arg(value_name = "ADDR", value_parser = values::address)]
     address: String,
     /// The values: 1, -2.5e3, NaN, inf, -0.0. None at all is an empty array

@@ -1,6 +1,7 @@
 //! Where a dial goes, and how: what `connect` takes.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::address::{Address, names_an_interface};
@@ -9,8 +10,8 @@ use crate::time::Reconnect;
 
 /// Where [`Context::connect`](crate::Context::connect) goes, and how.
 ///
-/// Made of an [`Address`], a `SocketAddr`, several addresses, or text: `192.0.2.1:7000`, `[2001:db8::1]:7000` or
-/// `HOST:PORT`. `connect` takes all of these as they are; this type is for those who want more than that:
+/// Made of an [`Address`], a `SocketAddr`, several addresses, or text: `192.0.2.1:7000`, `[2001:db8::1]:7000`,
+/// `HOST:PORT` or `unix:PATH`. `connect` takes all of these as they are; this type is for those who want more than that:
 ///
 /// ```
 /// use mainspring::{Dial, Reconnect};
@@ -168,6 +169,13 @@ impl From<&Address> for Dial {
     }
 }
 
+impl From<&Path> for Dial {
+    /// A Unix socket.
+    fn from(path: &Path) -> Dial {
+        Dial::from(Address::from(path))
+    }
+}
+
 impl From<SocketAddr> for Dial {
     fn from(address: SocketAddr) -> Dial {
         Dial::from(Address::Ip(address))
@@ -193,7 +201,7 @@ mod tests {
 
     #[test]
     fn text_is_an_address_or_a_name() {
-        for text in ["127.0.0.1:7000", "[::1]:0", "[fe80::1%3]:80"] {
+        for text in ["127.0.0.1:7000", "[::1]:0", "[fe80::1%3]:80", "unix:/run/x", "unix:80"] {
             assert!(matches!(Target::parse(text), Target::Addresses(list) if list.len() == 1), "{text}");
         }
         for (text, host, port) in [
@@ -233,6 +241,8 @@ mod tests {
             "12:80",
             "http://host:80",
             "me@host:80",
+            "unix:",
+            "unix:a\0b",
             "ho\0st:80",
             "[::1%]x:80",
         ] {

@@ -132,7 +132,7 @@ impl fmt::Display for DialError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             DialError::Malformed { text } => {
-                write!(f, "\"{text}\" is no address: HOST:PORT or [IPV6]:PORT is")
+                write!(f, "\"{text}\" is no address: HOST:PORT, [IPV6]:PORT or unix:PATH is")
             }
             DialError::Resolve { name, source } => write!(f, "cannot resolve \"{name}\": {source}"),
             DialError::Failed { attempts } if attempts.is_empty() => {

@@ -161,6 +161,11 @@
 //! }
 //! ```
 //!
+//! # Unix sockets
+//!
+//! `unix:PATH` is an address wherever one is taken, to listen on and to dial. Who removes the file of one, who may connect, and
+//! what differs from TCP is in `docs/unix.md`.
+//!
 //! # Other threads
 //!
 //! The reactor, its handler and its context stay on one thread. A [`Handle`] is for all others: it sends, broadcasts, runs a
@@ -304,7 +309,7 @@
 //! # What it does not do
 //!
 //! It runs handlers on one thread: work that takes milliseconds belongs to a [pool](workers). It does not look up inside the loop
-//! what is listened on ([`resolve`] blocks). It has no TLS and no Unix sockets yet.
+//! what is listened on ([`resolve`] blocks). It has no TLS yet.
 
 #![forbid(unsafe_code)]
 
@@ -349,7 +354,9 @@ pub use handler::{Admission, HalfClose, Handler, Message, Outgoing, Owned, Timer
 pub use histogram::Histogram;
 pub use id::{ConnId, ListenerId, TimerId};
 pub use limits::Limits;
-pub use net::{Keepalive, ListenOptions, SocketOptions, ToAddresses, resolve};
+#[cfg(feature = "credentials")]
+pub use net::Credentials;
+pub use net::{AnyListener, AnyStream, Keepalive, ListenOptions, SocketOptions, ToAddresses, resolve};
 pub use reactor::{
     Broadcast, Builder, Callback, Context, Detached, Direction, DropReason, Envelope, Flow, Listening,
     OnPanic, RateGroup, Reactor, Sent, Served, ShutdownReport, Stall, To, serve,
@@ -366,4 +373,7 @@ mod pages {
     struct FromSelect;
     #[doc = include_str!("../docs/debugging.md")]
     struct Debugging;
+    #[cfg(unix)]
+    #[doc = include_str!("../docs/unix.md")]
+    struct Unix;
 }

@@ -26,6 +26,8 @@ pub struct Limits {
     pub connections_max: Option<usize>,
     /// Accepted connections from one source: an IPv4 address, or the /64 of an IPv6 one. Past it, new ones are closed at once,
     /// and counted as refused. Defaults to none, because many clients may share an address behind a gateway or a proxy.
+    /// Those of a Unix socket have no address and are not counted: [`ListenOptions::connections_max`](crate::ListenOptions::connections_max)
+    /// bounds them.
     pub connections_per_source: Option<usize>,
     /// Connections taken from one listener in one turn. Defaults to 128, because a storm of clients must not delay the
     /// others by more than some hundred microseconds.

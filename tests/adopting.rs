@@ -89,7 +89,7 @@ fn a_socket_that_does_not_listen_is_not_adopted_as_a_listener() {
     let unix = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
     let sockets: [Socket; 4] = [bound, connected.into(), datagram.into(), unix];
     for socket in sockets {
-        let error = reactor.adopt_listener(socket.into(), codec()).unwrap_err();
+        let error = reactor.adopt_listener(TcpListener::from(socket), codec()).unwrap_err();
         assert!(matches!(error, Error::Adopt(_)), "{error}");
     }
 }
@@ -102,7 +102,7 @@ fn a_connected_socket_that_is_not_a_tcp_one_is_not_adopted_as_a_stream() {
     datagram.connect(datagram.local_addr().unwrap()).unwrap();
     let (unix, _peer) = Socket::pair(Domain::UNIX, Type::STREAM, None).unwrap();
     for socket in [datagram.into(), unix] {
-        let error = reactor.context().adopt(socket.into(), codec()).unwrap_err();
+        let error = reactor.context().adopt(std::net::TcpStream::from(socket), codec()).unwrap_err();
         assert!(matches!(error, Error::Adopt(_)), "{error}");
     }
 }
@@ -123,7 +123,7 @@ fn another_thread_hands_over_a_socket_with_all_that_has_come_for_it() {
 fn a_handed_over_socket_that_cannot_be_taken_in_is_counted_and_closed() {
     let server = Server::echo();
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    server.handle.adopt(socket.into(), codec()).unwrap();
+    server.handle.adopt(std::net::TcpStream::from(socket), codec()).unwrap();
     server.wait_stats("it to be refused", |stats| stats.refused == 1);
     assert!(server.events.so_far().is_empty(), "nobody is told of what was never a connection");
 }

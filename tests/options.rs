@@ -33,7 +33,7 @@ fn accepted(name: &str, options: SocketOptions) -> TcpStream {
     let address = reactor.listen_with(name, codec(), &listen).unwrap().address.ip().unwrap();
     let _client = connect(address);
     let conn = turn_until(&mut reactor, "on_open", |_| events.told(opened));
-    reactor.into_std(conn).unwrap().stream
+    reactor.into_std(conn).unwrap().stream.tcp().unwrap()
 }
 
 /// The socket of a dial of a reactor with these options.
@@ -44,7 +44,7 @@ fn dialed(name: &str, options: SocketOptions) -> TcpStream {
     let dial = reactor.connect(listener.local_addr().unwrap(), codec());
     let conn = turn_until(&mut reactor, "on_open", |_| events.told(opened));
     assert_eq!(conn, dial);
-    reactor.into_std(conn).unwrap().stream
+    reactor.into_std(conn).unwrap().stream.tcp().unwrap()
 }
 
 /// A socket that such a reactor has adopted.
@@ -55,7 +55,7 @@ fn adopted(options: SocketOptions) -> TcpStream {
     ours.set_nodelay(!options.nodelay).unwrap();
     let conn = reactor.context().adopt(ours, codec()).unwrap();
     turn_until(&mut reactor, "on_open", |_| events.told(opened));
-    reactor.into_std(conn).unwrap().stream
+    reactor.into_std(conn).unwrap().stream.tcp().unwrap()
 }
 
 /// Each way a socket comes to a reactor, with the same options.
@@ -171,7 +171,7 @@ fn options_of_an_open_connection_can_be_changed() {
     drop(client);
     let stream = reactor.into_std(conn).unwrap().stream;
     assert_eq!(SockRef::from(&stream).ttl_v4().unwrap(), 17);
-    assert!(!stream.nodelay().unwrap());
+    assert!(!stream.tcp().unwrap().nodelay().unwrap());
     let gone = reactor.context().set_options(conn, &options).unwrap_err();
     assert_eq!(gone.kind(), ErrorKind::NotConnected);
 }

@@ -393,13 +393,13 @@ fn expect_all_reach_all(pool: &Pool) {
         for (sender, member) in members.iter().enumerate() {
             scope.spawn(move || {
                 for n in 0..COUNT {
-                    send_frame(member, &[&[sender as u8][..], &n.to_be_bytes()].concat());
+                    send_frame(*member, &[&[sender as u8][..], &n.to_be_bytes()].concat());
                 }
             });
             scope.spawn(move || {
                 let mut next = [0u32; 4];
                 for _ in 0..3 * COUNT {
-                    let message = read_frame(member);
+                    let message = read_frame(*member);
                     let from = usize::from(message[0]);
                     assert_ne!(from, sender, "its own");
                     assert_eq!(message[1..], next[from].to_be_bytes(), "in order");

@@ -287,7 +287,7 @@ fn a_socket_goes_in_and_comes_out_with_every_byte_in_order() {
     assert_eq!(detached.undelivered, behind[..500]);
     assert!(detached.unsent.is_empty());
     assert_eq!(detached.peer.ip(), Some(theirs.local_addr().unwrap()));
-    let stream = patient(detached.stream);
+    let stream = patient(detached.stream.tcp().unwrap());
     stream.set_nonblocking(false).unwrap();
     assert_eq!(read_exactly(&stream, behind.len() - 500), behind[500..]);
     expect_frame(&theirs, b"stop");
@@ -332,7 +332,7 @@ fn what_was_not_sent_comes_out_with_the_socket() {
     let detached = turn_until(&mut reactor, "on_detach", |_| events.told(detached));
     assert!(!detached.unsent.is_empty(), "the kernel has not taken it all");
     assert!(matches!(events.told(closed), Some(CloseReason::Detached)), "on_close follows");
-    let stream = patient(detached.stream);
+    let stream = patient(detached.stream.tcp().unwrap());
     stream.set_nonblocking(false).unwrap();
     thread::scope(|scope| {
         scope.spawn(|| (&stream).write_all(&detached.unsent).unwrap());
@@ -354,7 +354,7 @@ fn a_detach_asked_for_by_a_message_leaves_the_next_ones_to_the_new_owner() {
     wire.extend(b"another protocol");
     (&client).write_all(&wire).unwrap();
     let detached = server.events.wait("on_detach", detached);
-    let stream = patient(detached.stream);
+    let stream = patient(detached.stream.tcp().unwrap());
     stream.set_nonblocking(false).unwrap();
     let mut got = detached.undelivered;
     got.extend(read_exactly(&stream, b"another protocol".len() - got.len()));
@@ -365,7 +365,7 @@ fn a_detach_asked_for_by_a_message_leaves_the_next_ones_to_the_new_owner() {
 fn a_socket_that_is_not_connected_is_not_adopted() {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     let mut reactor = Reactor::new(Tester::new(ignore).0).unwrap();
-    let error = reactor.context().adopt(socket.into(), codec()).unwrap_err();
+    let error = reactor.context().adopt(TcpStream::from(socket), codec()).unwrap_err();
     assert!(matches!(error, mainspring::Error::Adopt(_)), "{error}");
     assert_eq!(reactor.stats().open, 0);
 }

@@ -1,7 +1,7 @@
 //! A server's life: its options, its first lines, its signals, its last line.
 
 use std::error::Error;
-use std::net::TcpListener;
+use std::io;
 use std::process::{self, ExitCode};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,7 +9,10 @@ use std::time::Duration;
 use clap::Args;
 use listenfd::ListenFd;
 use mainspring::pool::ReactorPool;
-use mainspring::{Builder, Context, Handler, Limits, Listening, Reactor, ShutdownReport, Stats, Timer};
+use mainspring::{
+    AnyListener, Builder, Context, Handler, Limits, ListenOptions, Listening, Reactor, ShutdownReport, Stats,
+    Timer,
+};
 use serde_json::{Map, Value, json};
 
 use super::framing::FramingOptions;
@@ -18,10 +21,13 @@ use super::{failure, say, start_log, values};
 /// The options that every server has.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ServerOptions {
-    /// Where to listen: HOST:PORT or [V6]:PORT. May be given more than once [default: 127.0.0.1:7000, or the sockets that
-    /// LISTEN_FDS passes]
+    /// Where to listen: HOST:PORT, [V6]:PORT or unix:PATH. May be given more than once [default: 127.0.0.1:7000, or the
+    /// sockets that LISTEN_FDS passes]
     #[arg(long, value_name = "ADDR", value_parser = values::address)]
     listen: Vec<String>,
+    /// The mode of the file of a Unix socket, in octal: who may connect needs the right to write
+    #[arg(long, value_name = "MODE", default_value = "600", value_parser = values::mode)]
+    unix_mode: u32,
     #[command(flatten)]
     pub(crate) framing: FramingOptions,
     /// Connections past so many are accepted and closed at once [default: 100000, or as many as there are descriptors for]
@@ -84,6 +90,12 @@ impl ServerOptions {
         Ok(listening)
     }
 
+    fn listen_options(&self) -> ListenOptions {
+        let mut options = ListenOptions::default();
+        options.unix_mode = self.unix_mode;
+        options
+    }
+
     fn builder<H: Handler>(&self) -> Builder {
         Reactor::<H>::builder().limits(self.limits()).busy_poll(self.busy_poll)
     }
@@ -102,7 +114,7 @@ impl ServerOptions {
 
 /// Where a server listens.
 enum Place<'a> {
-    Passed(TcpListener),
+    Passed(AnyListener),
     Named(&'a str),
 }
 
@@ -141,9 +153,10 @@ where
     H: Handler + 'static,
 {
     let mut reactor = options.builder::<H>().build(handler(0))?;
+    let listen = options.listen_options();
     let listening = options.listen(|place| match place {
-        Place::Passed(socket) => reactor.adopt_listener(socket, codec.clone()),
-        Place::Named(address) => reactor.listen(address, codec.clone()),
+        Place::Passed(socket) => reactor.adopt_listener_with(socket, codec.clone(), &listen),
+        Place::Named(address) => reactor.listen_with(address, codec.clone(), &listen),
     })?;
     if let Some(period) = options.stats_every {
         reactor.context().every(period, STATS);
@@ -170,9 +183,10 @@ where
         builder = builder.connections_max(max as usize);
     }
     let mut pool = builder.build(handler)?;
+    let listen = options.listen_options();
     let listening = options.listen(|place| match place {
-        Place::Passed(socket) => pool.adopt_listener(socket, codec.clone()),
-        Place::Named(address) => pool.listen(address, codec.clone()),
+        Place::Passed(socket) => pool.adopt_listener_with(socket, codec.clone(), &listen),
+        Place::Named(address) => pool.listen_with(address, codec.clone(), &listen),
     })?;
     let handle = pool.handle();
     if let (Some(period), Some(first)) = (options.stats_every, handle.of(0)) {
@@ -190,18 +204,28 @@ where
 /// Listening sockets that a service manager has opened before the start, with what they are called: systemd's socket
 /// activation (`sd_listen_fds(3)`), or `systemfd` while one develops. They take the place of the default address;
 /// those of `--listen` are served beside them.
-fn passed_sockets() -> Result<Vec<(TcpListener, String)>, Box<dyn Error>> {
+fn passed_sockets() -> Result<Vec<(AnyListener, String)>, Box<dyn Error>> {
     let mut passed = ListenFd::from_env();
     let mut sockets = Vec::new();
     for index in 0..passed.len() {
         let name = format!("socket {index} of LISTEN_FDS");
-        match passed.take_tcp_listener(index) {
+        match take_listener(&mut passed, index) {
             Ok(Some(socket)) => sockets.push((socket, name)),
             Ok(None) => {}
             Err(error) => return Err(format!("{name}: {error}").into()),
         }
     }
     Ok(sockets)
+}
+
+/// A TCP listener or a Unix one. The error is that for a TCP one.
+fn take_listener(passed: &mut ListenFd, index: usize) -> io::Result<Option<AnyListener>> {
+    let tcp = passed.take_tcp_listener(index).map(|socket| socket.map(AnyListener::from));
+    #[cfg(unix)]
+    if tcp.is_err() {
+        return passed.take_unix_listener(index).map(|socket| socket.map(AnyListener::from)).or(tcp);
+    }
+    tcp
 }
 
 /// Signals count from the first line on.

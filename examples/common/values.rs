@@ -44,9 +44,12 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
     Ok(number.checked_mul(scale).ok_or(TOO_LARGE)?)
 }
 
-/// `HOST:PORT` or `[V6]:PORT`, as text: whether the host can be found is another question, asked when it is used.
+/// `HOST:PORT`, `[V6]:PORT` or `unix:PATH`, as text: whether the host can be found is another question, asked when it is used.
 pub(crate) fn address(text: &str) -> Result<String, String> {
-    let malformed = || "an address is HOST:PORT, or [V6]:PORT in IPv6".to_owned();
+    let malformed = || "an address is HOST:PORT, [V6]:PORT in IPv6, or unix:PATH".to_owned();
+    if let Some(path) = text.strip_prefix("unix:") {
+        return if path.is_empty() { Err(malformed()) } else { Ok(text.to_owned()) };
+    }
     if text.starts_with('[') {
         text.parse::<SocketAddrV6>().map_err(|_| malformed())?;
         return Ok(text.to_owned());
@@ -65,6 +68,14 @@ pub(crate) fn address(text: &str) -> Result<String, String> {
         return Err(malformed());
     }
     Ok(text.parse::<SocketAddr>().map_or_else(|_| text.to_owned(), |address| address.to_string()))
+}
+
+/// The mode of a file, in octal as `chmod` takes it: `600`, `0660`.
+pub(crate) fn mode(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o777 && !text.starts_with('+') => Ok(mode),
+        _ => Err("a mode is three octal digits: 600, 660 or 666, say".to_owned()),
+    }
 }
 
 const TOO_LARGE: &str = "it is too large";
@@ -138,10 +149,21 @@ mod tests {
     }
 
     #[test]
+    fn a_mode_is_octal() {
+        assert_eq!((mode("600"), mode("0660"), mode("0")), (Ok(0o600), Ok(0o660), Ok(0)));
+        for text in ["", "8", "-600", "+600", "0o600", "1000", "rw", "6 0"] {
+            assert!(mode(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
     fn an_address_has_a_host_and_a_port() {
         for text in
             ["127.0.0.1:0", "[::1]:7000", "localhost:65535", "my-host.example:80", "h_1:1", "0.0.0.0:7"]
         {
+            assert_eq!(address(text), Ok(text.to_owned()));
+        }
+        for text in ["unix:x.sock", "unix:/run/a b:80", "unix:@name"] {
             assert_eq!(address(text), Ok(text.to_owned()));
         }
         let malformed = [
@@ -162,7 +184,8 @@ mod tests {
             "127.0.0.1:-1",
             "127.0.0.1:+1",
             "a b:80",
-            "unix:x.sock",
+            "unix:",
+            "unix",
             "http://host:80",
             "127.0.0.1:80/",
         ];

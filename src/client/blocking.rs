@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::time::Duration;
 
@@ -341,7 +342,10 @@ impl<C: Codec> Client<C> {
             return false;
         }
         loop {
-            let peeked = self.tcp.set_nonblocking(true).and_then(|()| self.tcp.stream().peek(&mut [0]));
+            let peeked = self
+                .tcp
+                .set_nonblocking(true)
+                .and_then(|()| SockRef::from(self.tcp.stream()).peek(&mut [MaybeUninit::uninit()]));
             match peeked {
                 Ok(n) => return n > 0,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -372,11 +376,7 @@ impl<C: Codec> Client<C> {
     /// # Errors
     /// What the system says. Options before the one that failed are set.
     pub fn set_options(&self, options: &SocketOptions) -> io::Result<()> {
-        options.apply(&SockRef::from(self.tcp.stream()), self.is_ipv6(), false)
-    }
-
-    fn is_ipv6(&self) -> bool {
-        self.peer.ip().is_some_and(|address| address.is_ipv6())
+        self.tcp.stream().apply(options)
     }
 
     /// The codec.
@@ -401,7 +401,7 @@ impl<C: Codec> Client<C> {
     /// # Errors
     /// What the system says.
     pub fn local_addr(&self) -> io::Result<Address> {
-        self.tcp.stream().local_addr().map(Address::from)
+        self.tcp.stream().local_addr()
     }
 }
 

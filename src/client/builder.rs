@@ -1,9 +1,6 @@
 //! What a client is made from: its options, each with a default and the reason for it.
 
-use std::net::TcpStream;
 use std::time::Duration;
-
-use socket2::SockRef;
 
 use super::blocking::Client;
 use super::connect::{Target, connect};
@@ -11,7 +8,7 @@ use super::error::{Error, Step};
 use super::wire::{Patience, Tcp};
 use crate::address::Address;
 use crate::codec::Codec;
-use crate::net::SocketOptions;
+use crate::net::{AnyStream, SocketOptions};
 
 /// Options of a [`Client`]. One builder can make several.
 ///
@@ -92,23 +89,24 @@ impl Builder {
     /// would do: [`Error::attempts`] has each of them and why.
     pub fn connect<C: Codec>(&self, target: impl Into<Target>, codec: C) -> Result<Client<C>, Error> {
         let (stream, address) = connect(&target.into(), &self.options, self.connect_timeout)?;
-        self.finish(stream, address.into(), codec)
+        self.finish(stream, address, codec)
     }
 
-    /// Takes in a socket that was connected elsewhere. Its timeouts and its mode are overwritten, its options as far as
+    /// Takes in a socket that was connected elsewhere, a TCP or a Unix one. Its timeouts and its mode are overwritten, its options as far as
     /// [`socket_options`](Builder::socket_options) says something else than the system's defaults.
     ///
     /// # Errors
     /// At [`Step::Connect`]: it is not connected, or an option cannot be set.
-    pub fn adopt<C: Codec>(&self, stream: TcpStream, codec: C) -> Result<Client<C>, Error> {
+    pub fn adopt<C: Codec>(&self, stream: impl Into<AnyStream>, codec: C) -> Result<Client<C>, Error> {
+        let stream = stream.into();
         let patience = Patience::new(None);
         let failed = |error| Error::io(Step::Connect, "an adopted socket", patience.elapsed(), error);
         let peer = stream.peer_addr().map_err(failed)?;
-        self.options.apply(&SockRef::from(&stream), peer.is_ipv6(), false).map_err(failed)?;
-        self.finish(stream, peer.into(), codec)
+        stream.apply(&self.options).map_err(failed)?;
+        self.finish(stream, peer, codec)
     }
 
-    fn finish<C: Codec>(&self, stream: TcpStream, peer: Address, codec: C) -> Result<Client<C>, Error> {
+    fn finish<C: Codec>(&self, stream: AnyStream, peer: Address, codec: C) -> Result<Client<C>, Error> {
         let tcp = Tcp::new(stream).map_err(|error| Error::io(Step::Connect, &peer, Duration::ZERO, error))?;
         Ok(Client::new(tcp, peer, codec, self.read_timeout, self.write_timeout))
     }

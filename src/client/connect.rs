@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -12,18 +13,19 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use super::error::{Attempt, Error, Step};
 use super::wire::Patience;
 use crate::address::Address;
-use crate::net::{SocketOptions, resolve};
+use crate::net::{AnyStream, SocketOptions, resolve};
 
 /// What can be connected to: a name or an address as text, an address, or several of them.
 ///
-/// Made from `"localhost:7000"`, `("localhost", 7000)`, a [`SocketAddr`], an [`Address`], or a list of `SocketAddr`.
+/// Made from `"localhost:7000"`, `"unix:/run/server.sock"`, `("localhost", 7000)`, a [`SocketAddr`], a path (a Unix socket), an
+/// [`Address`], or a list of `SocketAddr`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target(Inner);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Inner {
     Name(String),
-    Addresses(Vec<SocketAddr>),
+    Addresses(Vec<Address>),
 }
 
 impl From<&str> for Target {
@@ -53,37 +55,44 @@ impl From<(&str, u16)> for Target {
 
 impl From<SocketAddr> for Target {
     fn from(address: SocketAddr) -> Target {
-        Target(Inner::Addresses(vec![address]))
+        Target::from(Address::Ip(address))
+    }
+}
+
+impl From<&Path> for Target {
+    /// A Unix socket.
+    fn from(path: &Path) -> Target {
+        Target::from(Address::from(path))
     }
 }
 
 impl From<Address> for Target {
     fn from(address: Address) -> Target {
-        Target::from(&address)
+        Target(Inner::Addresses(vec![address]))
     }
 }
 
 impl From<&Address> for Target {
     fn from(address: &Address) -> Target {
-        address.ip().map_or_else(|| Target(Inner::Name(address.to_string())), Target::from)
+        Target::from(address.clone())
     }
 }
 
 impl From<Vec<SocketAddr>> for Target {
     fn from(addresses: Vec<SocketAddr>) -> Target {
-        Target(Inner::Addresses(addresses))
+        Target::from(&*addresses)
     }
 }
 
 impl From<&[SocketAddr]> for Target {
     fn from(addresses: &[SocketAddr]) -> Target {
-        Target(Inner::Addresses(addresses.to_vec()))
+        Target(Inner::Addresses(addresses.iter().copied().map(Address::Ip).collect()))
     }
 }
 
 impl<const N: usize> From<[SocketAddr; N]> for Target {
     fn from(addresses: [SocketAddr; N]) -> Target {
-        Target(Inner::Addresses(addresses.to_vec()))
+        Target::from(&addresses[..])
     }
 }
 
@@ -108,7 +117,7 @@ pub(super) fn connect(
     target: &Target,
     options: &SocketOptions,
     within: Option<Duration>,
-) -> Result<(TcpStream, SocketAddr), Error> {
+) -> Result<(AnyStream, Address), Error> {
     let patience = Patience::new(within);
     let addresses = match &target.0 {
         Inner::Addresses(addresses) => addresses.clone(),
@@ -119,9 +128,13 @@ pub(super) fn connect(
     for (at, address) in addresses.iter().enumerate() {
         let waiting = u32::try_from(addresses.len() - at).unwrap_or(u32::MAX);
         let share = patience.left().map_or(NO_LIMIT, |left| left / waiting);
-        match connect_one(*address, options, share) {
-            Ok(stream) => return Ok((stream, *address)),
-            Err(error) => attempts.push(Attempt { address: *address, error }),
+        let connected = match address {
+            Address::Ip(ip) => connect_ip(*ip, options, share).map(AnyStream::Tcp),
+            Address::Unix(path) => connect_unix(path, options, share),
+        };
+        match connected {
+            Ok(stream) => return Ok((stream, address.clone())),
+            Err(error) => attempts.push(Attempt { address: address.clone(), error }),
         }
     }
     Err(Error::tried(target, patience.elapsed(), attempts))
@@ -130,7 +143,7 @@ pub(super) fn connect(
 /// Without a limit the system's own is what ends an attempt, after some minutes.
 const NO_LIMIT: Duration = Duration::from_secs(24 * 3600);
 
-fn connect_one(address: SocketAddr, options: &SocketOptions, within: Duration) -> io::Result<TcpStream> {
+fn connect_ip(address: SocketAddr, options: &SocketOptions, within: Duration) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // Before the connect: later, buffer sizes could not change the window scale any more.
     options.apply(&SockRef::from(&socket), address.is_ipv6(), true)?;
@@ -139,6 +152,30 @@ fn connect_one(address: SocketAddr, options: &SocketOptions, within: Duration) -
     let stream = TcpStream::from(socket);
     refuse_self(&stream)?;
     Ok(stream)
+}
+
+/// There is an answer at once, but when as many wait to be accepted there as may: then one waits on Linux, for as long as the
+/// socket's own time limit for sending says; other systems refuse.
+#[cfg(unix)]
+fn connect_unix(path: &Path, options: &SocketOptions, within: Duration) -> io::Result<AnyStream> {
+    let (socket, name) = crate::net::unix::prepare(path, options)?;
+    let patience = Patience::new(Some(within));
+    while let Some(left) = patience.left().filter(|left| *left > Duration::ZERO) {
+        socket.set_write_timeout(Some(left))?;
+        match socket.connect(&name) {
+            Ok(()) => return Ok(AnyStream::Unix(socket.into())),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // Its time was up, or a little early.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::ErrorKind::TimedOut.into())
+}
+
+#[cfg(not(unix))]
+fn connect_unix(_: &Path, _: &SocketOptions, _: Duration) -> io::Result<AnyStream> {
+    crate::net::no_unix_sockets()
 }
 
 /// A connect to a dead port of one's own machine can meet itself, and would hold the port for ever; closed in order, it
@@ -153,7 +190,7 @@ fn refuse_self(stream: &TcpStream) -> io::Result<()> {
 
 /// The addresses of `name`. The system's resolver cannot be interrupted: where there is a limit it works on a thread of
 /// its own, which ends by itself when the resolver gives up.
-fn look_up(name: &str, within: Option<Duration>) -> io::Result<Vec<SocketAddr>> {
+fn look_up(name: &str, within: Option<Duration>) -> io::Result<Vec<Address>> {
     if let Ok(address) = name.parse() {
         return Ok(vec![address]);
     }
@@ -167,9 +204,9 @@ fn look_up(name: &str, within: Option<Duration>) -> io::Result<Vec<SocketAddr>> 
     answer.recv_timeout(within).unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-fn resolved(name: &str) -> io::Result<Vec<SocketAddr>> {
+fn resolved(name: &str) -> io::Result<Vec<Address>> {
     match resolve(name) {
-        Ok(addresses) => Ok(addresses.iter().filter_map(Address::ip).collect()),
+        Ok(addresses) => Ok(addresses),
         Err(crate::error::Error::Resolve { source, .. }) => Err(source),
         Err(error) => Err(io::Error::other(error)),
     }

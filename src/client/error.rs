@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::address::Address;
 use crate::codec::{EncodeError, FrameError};
 
 /// What a client was doing when it failed.
@@ -39,7 +39,7 @@ pub struct Error {
 #[non_exhaustive]
 pub struct Attempt {
     /// The address.
-    pub address: SocketAddr,
+    pub address: Address,
     /// Why not. [`io::ErrorKind::TimedOut`] when its share of the time was over.
     pub error: io::Error,
 }
@@ -222,11 +222,11 @@ mod tests {
     #[test]
     fn an_error_says_step_address_time_and_cause() {
         let refused = || io::Error::from_raw_os_error(if cfg!(target_os = "linux") { 111 } else { 61 });
-        let six: SocketAddr = "[::1]:7000".parse().unwrap();
-        let four: SocketAddr = "127.0.0.1:7000".parse().unwrap();
+        let six: Address = "[::1]:7000".parse().unwrap();
+        let four: Address = "127.0.0.1:7000".parse().unwrap();
         let attempts = vec![
             Attempt { address: six, error: refused() },
-            Attempt { address: four, error: io::ErrorKind::TimedOut.into() },
+            Attempt { address: four.clone(), error: io::ErrorKind::TimedOut.into() },
         ];
         let error = Error::tried("localhost:7000", Duration::from_millis(1200), attempts);
         let text = error.to_string();
@@ -235,7 +235,7 @@ mod tests {
         assert_eq!((error.step(), error.is_timeout(), error.attempts().len()), (Step::Connect, true, 2));
         assert!(error.source().is_some());
 
-        let one = vec![Attempt { address: four, error: io::Error::other("why") }];
+        let one = vec![Attempt { address: four.clone(), error: io::Error::other("why") }];
         let error = Error::tried(four, Duration::ZERO, one);
         assert_eq!(error.to_string(), "cannot connect to 127.0.0.1:7000: why");
     }

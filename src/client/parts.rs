@@ -1,7 +1,6 @@
 //! A client taken apart: its socket for somebody else, or two halves for the threads of a channel.
 
 use std::io;
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,13 +10,14 @@ use super::incoming::Incoming;
 use super::wire::{Patience, Tcp};
 use crate::address::Address;
 use crate::codec::{Codec, FrameError};
+use crate::net::AnyStream;
 
 /// What a client was made of, see [`Client::into_std`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Parts {
     /// The socket, blocking and without time limits.
-    pub stream: TcpStream,
+    pub stream: AnyStream,
     /// Bytes that were read and not delivered: they come before what the socket still has.
     pub undelivered: Vec<u8>,
     /// The rest of a message whose sending ran out of time: it goes before what is written now.
@@ -45,7 +45,7 @@ pub(super) struct ReadingHalf<C> {
 /// What sends, with a clone of the codec.
 pub(super) struct WritingHalf<C> {
     pub(super) tcp: Tcp,
-    pub(super) stream: Arc<TcpStream>,
+    pub(super) stream: Arc<AnyStream>,
     pub(super) codec: C,
     pub(super) unsent: Vec<u8>,
     pub(super) broken: Option<io::Error>,

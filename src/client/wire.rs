@@ -4,13 +4,12 @@
 //! test can interrupt it, and give it bytes in pieces.
 
 use std::io::{self, IoSlice, Read};
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
-use crate::net::{clock, write_slices};
+use crate::net::{AnyStream, clock, write_slices};
 
 /// How long one system call may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,7 +185,7 @@ fn verdict(error: &io::Error, wait: Wait) -> Verdict {
 /// A socket of the system. The timeouts and the mode are set when they change, and not for each call.
 #[derive(Debug)]
 pub(super) struct Tcp {
-    stream: Arc<TcpStream>,
+    stream: Arc<AnyStream>,
     /// What the socket's timeouts are set to.
     read_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
@@ -195,20 +194,20 @@ pub(super) struct Tcp {
 
 impl Tcp {
     /// Takes a socket in. Whatever mode and timeouts it has are overwritten.
-    pub(super) fn new(stream: TcpStream) -> io::Result<Tcp> {
+    pub(super) fn new(stream: AnyStream) -> io::Result<Tcp> {
         stream.set_nonblocking(false)?;
         stream.set_read_timeout(None)?;
         stream.set_write_timeout(None)?;
         Ok(Tcp { stream: Arc::new(stream), read_timeout: None, write_timeout: None, nonblocking: false })
     }
 
-    pub(super) fn stream(&self) -> &TcpStream {
+    pub(super) fn stream(&self) -> &AnyStream {
         &self.stream
     }
 
     /// For two threads: one that reads, one that writes, and the socket itself. None of them may ask for a call that
     /// never waits: whether calls wait is a matter of the socket, for both.
-    pub(super) fn split(mut self) -> io::Result<(Tcp, Tcp, Arc<TcpStream>)> {
+    pub(super) fn split(mut self) -> io::Result<(Tcp, Tcp, Arc<AnyStream>)> {
         self.set_nonblocking(false)?;
         let writing = Tcp { stream: Arc::clone(&self.stream), ..self };
         let stream = Arc::clone(&self.stream);
@@ -216,7 +215,7 @@ impl Tcp {
     }
 
     /// Hands the socket out, blocking and without timeouts.
-    pub(super) fn into_std(mut self) -> io::Result<TcpStream> {
+    pub(super) fn into_std(mut self) -> io::Result<AnyStream> {
         self.set_nonblocking(false)?;
         self.stream.set_read_timeout(None)?;
         self.stream.set_write_timeout(None)?;

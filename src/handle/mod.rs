@@ -16,12 +16,11 @@ mod team;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::net::TcpStream;
 use std::sync::Arc;
 
 use crate::handler::{Handler, Owned, owned_len};
 use crate::id::ConnId;
-use crate::net::Waker;
+use crate::net::{AnyStream, Waker};
 use crate::reactor::{Context, To};
 pub use pool::{PoolHandle, PoolTo};
 use queue::{Wake, Weigh, WhenFull};
@@ -206,30 +205,34 @@ impl<H: Handler> Handle<H> {
     ///
     /// # Errors
     /// The reactor is gone, or this is its own thread and the queue is full. The socket comes back.
-    pub fn adopt(&self, stream: TcpStream, codec: H::Codec) -> Result<(), HandleError<TcpStream>>
+    pub fn adopt(&self, stream: impl Into<AnyStream>, codec: H::Codec) -> Result<(), HandleError<AnyStream>>
     where
         H::Codec: Send + 'static,
     {
-        self.push_adopt(stream, codec, WhenFull::Wait)
+        self.push_adopt(stream.into(), codec, WhenFull::Wait)
     }
 
     /// As [`adopt`](Handle::adopt), and never waits.
     ///
     /// # Errors
     /// The queue is full, or the reactor is gone. The socket comes back.
-    pub fn try_adopt(&self, stream: TcpStream, codec: H::Codec) -> Result<(), HandleError<TcpStream>>
+    pub fn try_adopt(
+        &self,
+        stream: impl Into<AnyStream>,
+        codec: H::Codec,
+    ) -> Result<(), HandleError<AnyStream>>
     where
         H::Codec: Send + 'static,
     {
-        self.push_adopt(stream, codec, WhenFull::GiveBack)
+        self.push_adopt(stream.into(), codec, WhenFull::GiveBack)
     }
 
     fn push_adopt(
         &self,
-        stream: TcpStream,
+        stream: AnyStream,
         codec: H::Codec,
         when_full: WhenFull,
-    ) -> Result<(), HandleError<TcpStream>>
+    ) -> Result<(), HandleError<AnyStream>>
     where
         H::Codec: Send + 'static,
     {

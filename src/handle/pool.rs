@@ -1,12 +1,12 @@
 //! Many reactors as other threads see them.
 
 use std::fmt;
-use std::net::TcpStream;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use super::{Handle, HandleError, LastStats, Team};
 use crate::handler::{Handler, Owned};
 use crate::id::PoolConnId;
+use crate::net::AnyStream;
 use crate::reactor::To;
 use crate::stats::Stats;
 
@@ -148,13 +148,17 @@ impl<H: Handler> PoolHandle<H> {
     ///
     /// # Errors
     /// The queue of that reactor is full, or it is gone. The socket comes back.
-    pub fn try_adopt(&self, stream: TcpStream, codec: H::Codec) -> Result<(), HandleError<TcpStream>>
+    pub fn try_adopt(
+        &self,
+        stream: impl Into<AnyStream>,
+        codec: H::Codec,
+    ) -> Result<(), HandleError<AnyStream>>
     where
         H::Codec: Send + 'static,
     {
         match self.of(self.team.least_loaded()) {
             Some(handle) => handle.try_adopt(stream, codec),
-            None => Err(HandleError::Gone(stream)),
+            None => Err(HandleError::Gone(stream.into())),
         }
     }
 

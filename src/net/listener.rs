@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::{ListenOptions, SocketOptions, Stream};
+use super::{AnyListener, ListenOptions, SocketOptions, Stream};
 use crate::address::Address;
 
 /// A non-blocking listening socket: a closed set of kinds, so that users write no type parameter.
@@ -14,6 +14,13 @@ use crate::address::Address;
 pub(crate) enum Listener {
     Tcp {
         socket: mio::net::TcpListener,
+        options: SocketOptions,
+    },
+    #[cfg(unix)]
+    Unix {
+        /// Goes first: while the socket is open, nobody else's file can be taken for ours.
+        _file: Option<super::unix::SocketFile>,
+        socket: mio::net::UnixListener,
         options: SocketOptions,
     },
     /// One whose clients another reactor accepts and hands out.
@@ -30,13 +37,22 @@ pub(crate) const KERNEL_BALANCES: bool =
 impl Listener {
     /// Binds and listens at once. Connections wait in the kernel until they are accepted.
     pub(crate) fn bind(address: &Address, options: &ListenOptions) -> io::Result<Listener> {
+        let address = match address {
+            Address::Ip(address) => address,
+            #[cfg(unix)]
+            Address::Unix(path) => {
+                let (socket, file) = super::unix::listen(path, options)?;
+                return Ok(Listener::of_unix(socket.into(), file, options.socket));
+            }
+            #[cfg(not(unix))]
+            Address::Unix(_) => return super::no_unix_sockets(),
+        };
         let socket = Listener::bind_only(address, options)?;
         socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
         Ok(Listener::of(socket.into(), options.socket))
     }
 
-    fn bind_only(address: &Address, options: &ListenOptions) -> io::Result<Socket> {
-        let Address::Ip(address) = address;
+    fn bind_only(address: &SocketAddr, options: &ListenOptions) -> io::Result<Socket> {
         let ipv6 = address.is_ipv6();
         let socket = Socket::new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP))?;
         if ipv6 {
@@ -59,15 +75,16 @@ impl Listener {
     }
 
     /// Binds `count` sockets to one address, that share it with each other and with nobody else who holds it already: then
-    /// it is in use.
+    /// it is in use. Of Unix sockets there is one, whatever `count` is: they cannot share a path.
     pub(crate) fn bind_many(
         address: &Address,
         options: &ListenOptions,
         count: usize,
     ) -> io::Result<Vec<Listener>> {
-        if count == 1 {
-            return Ok(vec![Listener::bind(address, options)?]);
-        }
+        let ip = match address {
+            Address::Ip(ip) if count > 1 => ip,
+            _ => return Ok(vec![Listener::bind(address, options)?]),
+        };
         let shared = ListenOptions { reuse_port: true, ..*options };
         if options.reuse_port {
             // Others are to share it too.
@@ -78,7 +95,7 @@ impl Listener {
             // the option before `bind`; the kernel looks at it when the others bind.
             let first = Listener::bind(address, options)?;
             first.share_port()?;
-            let port = first.local_address()?;
+            let port = first.local_address()?.ip().unwrap_or(*ip);
             match Listener::bind_to_one_port(first, &shared, count) {
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                     return Listener::bind_probed(&port, options, &shared, count);
@@ -86,13 +103,13 @@ impl Listener {
                 bound => return bound,
             }
         }
-        Listener::bind_probed(address, options, &shared, count)
+        Listener::bind_probed(ip, options, &shared, count)
     }
 
     /// Finds out by a socket that does not listen whether the address is free. Someone else may come between it and those
     /// that follow: then both have the port.
     fn bind_probed(
-        address: &Address,
+        address: &SocketAddr,
         options: &ListenOptions,
         shared: &ListenOptions,
         count: usize,
@@ -118,31 +135,54 @@ impl Listener {
     }
 
     /// Takes in a socket made elsewhere, which has to listen already, and says where it does.
-    pub(crate) fn adopt(
-        listener: std::net::TcpListener,
-        options: &SocketOptions,
-    ) -> io::Result<(Listener, Address)> {
-        let socket = SockRef::from(&listener);
+    pub(crate) fn adopt(listener: AnyListener, options: &SocketOptions) -> io::Result<(Listener, Address)> {
         let not = |what| io::Error::new(io::ErrorKind::InvalidInput, what);
-        let local = socket.local_addr()?.as_socket().ok_or_else(|| not("it is not a TCP socket"))?;
-        if socket.r#type()? != Type::STREAM {
-            return Err(not("it is not a TCP socket"));
+        let listens = |socket: &SockRef<'_>| {
+            if is_listener(socket)? { Ok(()) } else { Err(not("it does not listen")) }
+        };
+        match listener {
+            AnyListener::Tcp(listener) => {
+                let socket = SockRef::from(&listener);
+                let ip = socket.local_addr()?.as_socket();
+                let is_stream = socket.r#type()? == Type::STREAM;
+                let local = ip.filter(|_| is_stream).ok_or_else(|| not("it is not a TCP socket"))?;
+                listens(&socket)?;
+                options.apply(&socket, local.is_ipv6(), false)?;
+                listener.set_nonblocking(true)?;
+                Ok((Listener::of(listener, *options), Address::Ip(local)))
+            }
+            #[cfg(unix)]
+            AnyListener::Unix(listener) => {
+                let socket = SockRef::from(&listener);
+                if !socket.local_addr()?.is_unix() || socket.r#type()? != Type::STREAM {
+                    return Err(not("it is not a Unix stream socket"));
+                }
+                listens(&socket)?;
+                let local = super::unix::address(&listener.local_addr()?);
+                listener.set_nonblocking(true)?;
+                Ok((Listener::of_unix(listener, None, *options), local))
+            }
         }
-        if !is_listener(&socket)? {
-            return Err(not("it does not listen"));
-        }
-        options.apply(&socket, local.is_ipv6(), false)?;
-        listener.set_nonblocking(true)?;
-        Ok((Listener::of(listener, *options), Address::Ip(local)))
     }
 
     fn of(socket: std::net::TcpListener, options: SocketOptions) -> Listener {
         Listener::Tcp { socket: mio::net::TcpListener::from_std(socket), options }
     }
 
+    #[cfg(unix)]
+    fn of_unix(
+        socket: std::os::unix::net::UnixListener,
+        file: Option<super::unix::SocketFile>,
+        options: SocketOptions,
+    ) -> Listener {
+        Listener::Unix { _file: file, socket: mio::net::UnixListener::from_std(socket), options }
+    }
+
     pub(crate) fn local_address(&self) -> io::Result<Address> {
         match self {
             Listener::Tcp { socket, .. } => Ok(Address::Ip(socket.local_addr()?)),
+            #[cfg(unix)]
+            Listener::Unix { socket, .. } => Ok(super::unix::address(&socket.local_addr()?)),
             Listener::Elsewhere(address) => Ok(address.clone()),
             #[cfg(test)]
             Listener::Mem(listener) => Ok(listener.address()),
@@ -157,6 +197,13 @@ impl Listener {
                 let prepared = options.apply_to_accepted(&SockRef::from(&stream), peer.is_ipv6());
                 Ok((prepared.map(|()| Stream::Tcp(stream)), Address::Ip(unmapped(peer))))
             }
+            #[cfg(unix)]
+            Listener::Unix { socket, options, .. } => {
+                let (stream, peer) = socket.accept()?;
+                // No system lets it inherit them.
+                let prepared = options.apply_unix(&SockRef::from(&stream));
+                Ok((prepared.map(|()| Stream::Unix(stream)), super::unix::address(&peer)))
+            }
             Listener::Elsewhere(_) => Err(io::ErrorKind::WouldBlock.into()),
             #[cfg(test)]
             Listener::Mem(listener) => listener.accept(),
@@ -166,6 +213,8 @@ impl Listener {
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         match self {
             Listener::Tcp { socket, .. } => registry.register(socket, token, Interest::READABLE),
+            #[cfg(unix)]
+            Listener::Unix { socket, .. } => registry.register(socket, token, Interest::READABLE),
             Listener::Elsewhere(_) => Ok(()),
             #[cfg(test)]
             Listener::Mem(_) => Err(io::ErrorKind::Unsupported.into()),
@@ -234,15 +283,16 @@ mod tests {
         let any = "127.0.0.1:0".parse().expect("an address");
         let set = Listener::bind_probed(&any, &options, &shared, 3).expect("a free port");
         let port = port_of(&set[0]);
+        let ip = port.ip().expect("an IP address");
         assert!(set.iter().all(|listener| port_of(listener) == port));
-        let again = Listener::bind_probed(&port, &options, &shared, 3).expect_err("it is taken");
+        let again = Listener::bind_probed(&ip, &options, &shared, 3).expect_err("it is taken");
         assert_eq!(again.kind(), io::ErrorKind::AddrInUse);
         let again = Listener::bind_many(&port, &options, 3).expect_err("it is taken");
         assert_eq!(again.kind(), io::ErrorKind::AddrInUse);
         drop(set);
         // By one of another program, that shares with nobody.
         let one = Listener::bind(&port, &options).expect("it is free again");
-        let taken = Listener::bind_probed(&port, &options, &shared, 3).expect_err("it is taken");
+        let taken = Listener::bind_probed(&ip, &options, &shared, 3).expect_err("it is taken");
         assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
         drop(one);
     }

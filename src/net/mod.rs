@@ -1,6 +1,9 @@
 //! The only folder that names mio, sockets and the clock. It knows nothing of frames, handlers or connections.
 
+mod any;
 pub(crate) mod clock;
+#[cfg(feature = "credentials")]
+mod credentials;
 mod descriptors;
 mod error_kind;
 mod io;
@@ -14,7 +17,12 @@ mod resolver;
 mod signal;
 mod spin;
 mod stream;
+#[cfg(unix)]
+pub(crate) mod unix;
 
+pub use any::{AnyListener, AnyStream};
+#[cfg(feature = "credentials")]
+pub use credentials::Credentials;
 pub(crate) use descriptors::{Reserve, descriptor_limit, is_lack_of_descriptors};
 pub(crate) use error_kind::{AcceptVerdict, accept_verdict};
 pub(crate) use io::{Received, Written, receive, send, send_vectored};
@@ -25,3 +33,9 @@ pub use resolve::{ToAddresses, resolve};
 pub(crate) use resolver::{Found, Resolver};
 pub(crate) use signal::write_slices;
 pub(crate) use stream::{Dialed, Stream};
+
+/// The answer to a Unix address where there are no Unix sockets.
+#[cfg(not(unix))]
+pub(crate) fn no_unix_sockets<T>() -> std::io::Result<T> {
+    Err(std::io::Error::new(std::io::ErrorKind::Unsupported, "this system has no Unix sockets"))
+}

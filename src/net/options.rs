@@ -17,6 +17,8 @@ pub struct Keepalive {
 }
 
 /// Options of a connection's socket, for those that are dialed and those that a listener accepts.
+///
+/// A Unix socket has the sizes of its buffers alone; the other options are left out for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SocketOptions {
@@ -71,6 +73,11 @@ pub struct ListenOptions {
     /// For an IPv6 address: take IPv4 connections too. Defaults to off, and is always set explicitly, because systems
     /// differ in what they do otherwise.
     pub dual_stack: bool,
+    /// The mode of the file of a Unix socket, as `chmod` has it: who may connect needs the right to write. It is set before the
+    /// socket listens, so that at no moment anyone can connect who may not. Defaults to `0o600`, the same user alone, because a
+    /// server should be open to those whom it was opened to, whatever the umask is. There are systems that do not look at it
+    /// (Solaris, old BSDs): there the folder's rights decide.
+    pub unix_mode: u32,
     /// Options of the accepted connections. Those that a system lets them inherit are set once, on the listener.
     pub socket: SocketOptions,
 }
@@ -83,6 +90,7 @@ impl Default for ListenOptions {
             reuse_port: false,
             connections_max: None,
             dual_stack: false,
+            unix_mode: 0o600,
             socket: SocketOptions::default(),
         }
     }
@@ -125,6 +133,18 @@ impl SocketOptions {
             socket.set_linger(self.linger)?;
         }
         self.apply_ip(socket, ipv6)
+    }
+
+    /// Those that a Unix socket has.
+    #[cfg(unix)]
+    pub(crate) fn apply_unix(&self, socket: &SockRef<'_>) -> io::Result<()> {
+        if let Some(bytes) = self.send_buffer {
+            socket.set_send_buffer_size(bytes)?;
+        }
+        if let Some(bytes) = self.receive_buffer {
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        Ok(())
     }
 
     /// Those that the two families set each in its own way. A dual-stack socket needs both.

@@ -2,11 +2,12 @@
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
 
 use crate::address::{Address, names_an_interface};
 use crate::error::Error;
 
-/// Looks up `HOST:PORT` with the system's resolver, or reads an address. All addresses of the name, in the resolver's order.
+/// Looks up `HOST:PORT` with the system's resolver, or reads an address, `unix:PATH` included. All addresses of the name, in the resolver's order.
 ///
 /// **This blocks**, for seconds when the name server does not answer. Call it before the loop or on another thread.
 ///
@@ -59,6 +60,20 @@ impl ToAddresses for String {
 impl ToAddresses for Address {
     fn to_addresses(&self) -> Result<Vec<Address>, Error> {
         Ok(vec![self.clone()])
+    }
+}
+
+impl ToAddresses for Path {
+    /// A Unix socket.
+    fn to_addresses(&self) -> Result<Vec<Address>, Error> {
+        Ok(vec![Address::from(self)])
+    }
+}
+
+impl ToAddresses for PathBuf {
+    /// A Unix socket.
+    fn to_addresses(&self) -> Result<Vec<Address>, Error> {
+        self.as_path().to_addresses()
     }
 }
 

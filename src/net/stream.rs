@@ -7,7 +7,7 @@ use std::time::Duration;
 use mio::{Interest, Registry, Token};
 use socket2::SockRef;
 
-use super::{SocketOptions, write_slices};
+use super::{AnyStream, SocketOptions, write_slices};
 use crate::address::Address;
 
 /// Once, for both directions: nothing is re-registered on the hot path. Urgent data cuts a read short with no further event, so
@@ -21,6 +21,8 @@ const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
 #[derive(Debug)]
 pub(crate) enum Stream {
     Tcp(mio::net::TcpStream),
+    #[cfg(unix)]
+    Unix(mio::net::UnixStream),
     /// The stream of a dial that has no answer yet.
     Nothing,
     #[cfg(test)]
@@ -43,10 +45,20 @@ pub(crate) enum Dialed {
 impl Stream {
     /// Begins to connect. The answer comes with an event, see [`dialed`](Stream::dialed).
     pub(crate) fn dial(address: &Address, options: &SocketOptions) -> io::Result<Stream> {
-        let Address::Ip(address) = address;
-        let stream = mio::net::TcpStream::connect(*address)?;
-        options.apply(&SockRef::from(&stream), address.is_ipv6(), true)?;
-        Ok(Stream::Tcp(stream))
+        match address {
+            Address::Ip(address) => {
+                let stream = mio::net::TcpStream::connect(*address)?;
+                options.apply(&SockRef::from(&stream), address.is_ipv6(), true)?;
+                Ok(Stream::Tcp(stream))
+            }
+            #[cfg(unix)]
+            Address::Unix(path) => {
+                let socket = super::unix::dial(path, options)?;
+                Ok(Stream::Unix(mio::net::UnixStream::from_std(socket.into())))
+            }
+            #[cfg(not(unix))]
+            Address::Unix(_) => super::no_unix_sockets(),
+        }
     }
 
     /// The one judge of a connect, after an event has come: an error is the verdict, else the peer's address is. The
@@ -60,7 +72,8 @@ impl Stream {
             Ok(peer) => match self.local_address() {
                 // A connect to a dead port of one's own machine can meet itself, and would hold the port for ever; closed
                 // in order, it would still hold it in TIME_WAIT.
-                Ok(local) if local == peer => {
+                // Of Unix sockets, two without a name are not the same one.
+                Ok(local) if local == peer && peer.ip().is_some() => {
                     self.reset_on_close();
                     Dialed::Itself
                 }
@@ -75,17 +88,23 @@ impl Stream {
     }
 
     /// Takes in a socket made elsewhere.
-    pub(crate) fn from_std(stream: std::net::TcpStream, options: &SocketOptions) -> io::Result<Stream> {
+    pub(crate) fn from_std(stream: AnyStream, options: &SocketOptions) -> io::Result<Stream> {
         stream.set_nonblocking(true)?;
-        let ipv6 = stream.peer_addr()?.is_ipv6();
-        options.apply(&SockRef::from(&stream), ipv6, false)?;
-        Ok(Stream::Tcp(mio::net::TcpStream::from_std(stream)))
+        stream.peer_addr()?;
+        stream.apply(options)?;
+        Ok(match stream {
+            AnyStream::Tcp(stream) => Stream::Tcp(mio::net::TcpStream::from_std(stream)),
+            #[cfg(unix)]
+            AnyStream::Unix(stream) => Stream::Unix(mio::net::UnixStream::from_std(stream)),
+        })
     }
 
     /// Hands the socket out, still non-blocking. `None` for a stream that is no socket.
-    pub(crate) fn into_std(self) -> Option<std::net::TcpStream> {
+    pub(crate) fn into_std(self) -> Option<AnyStream> {
         match self {
-            Stream::Tcp(stream) => Some(stream.into()),
+            Stream::Tcp(stream) => Some(AnyStream::Tcp(stream.into())),
+            #[cfg(unix)]
+            Stream::Unix(stream) => Some(AnyStream::Unix(stream.into())),
             Stream::Nothing => None,
             #[cfg(test)]
             Stream::Mem(_) => None,
@@ -96,6 +115,8 @@ impl Stream {
     pub(super) fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match self {
             Stream::Tcp(stream) => stream.read(into),
+            #[cfg(unix)]
+            Stream::Unix(stream) => stream.read(into),
             Stream::Nothing => Err(nothing()),
             #[cfg(test)]
             Stream::Mem(stream) => stream.read(into),
@@ -106,6 +127,8 @@ impl Stream {
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Stream::Tcp(stream) => stream.write(bytes),
+            #[cfg(unix)]
+            Stream::Unix(stream) => stream.write(bytes),
             Stream::Nothing => Err(nothing()),
             #[cfg(test)]
             Stream::Mem(stream) => stream.write(bytes),
@@ -115,6 +138,11 @@ impl Stream {
     pub(super) fn write_slices(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Stream::Tcp(stream) => {
+                let stream = &*stream;
+                stream.try_io(|| write_slices(SockRef::from(stream), slices))
+            }
+            #[cfg(unix)]
+            Stream::Unix(stream) => {
                 let stream = &*stream;
                 stream.try_io(|| write_slices(SockRef::from(stream), slices))
             }
@@ -130,8 +158,24 @@ impl Stream {
     pub(super) fn is_short_when_drained(&self) -> bool {
         match self {
             Stream::Tcp(_) | Stream::Nothing => true,
+            // A descriptor that the peer has sent along cuts a read short, and no event comes for what is behind it.
+            #[cfg(unix)]
+            Stream::Unix(_) => false,
             #[cfg(test)]
             Stream::Mem(stream) => stream.is_whole(),
+        }
+    }
+
+    /// Whether what the peer has sent is still there when it is gone, and comes before what has ended it. A Unix socket's
+    /// hang-up says that nothing can be sent any more, and no more than that.
+    #[inline]
+    pub(crate) fn keeps_input_when_cut(&self) -> bool {
+        match self {
+            Stream::Tcp(_) | Stream::Nothing => false,
+            #[cfg(unix)]
+            Stream::Unix(_) => true,
+            #[cfg(test)]
+            Stream::Mem(_) => false,
         }
     }
 
@@ -139,17 +183,21 @@ impl Stream {
     pub(crate) fn shut_down_writing(&mut self) -> io::Result<()> {
         match self {
             Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            #[cfg(unix)]
+            Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
             Stream::Nothing => Err(nothing()),
             #[cfg(test)]
             Stream::Mem(stream) => stream.shut_down_writing(),
         }
     }
 
-    /// Makes the closing that follows a reset.
+    /// Makes the closing that follows a reset, where there is such a thing: a Unix socket has none.
     pub(crate) fn reset_on_close(&mut self) {
         match self {
             // A failure leaves a close in order, which is no worse.
             Stream::Tcp(stream) => drop(SockRef::from(&*stream).set_linger(Some(Duration::ZERO))),
+            #[cfg(unix)]
+            Stream::Unix(_) => {}
             Stream::Nothing => {}
             #[cfg(test)]
             Stream::Mem(stream) => stream.reset_on_close(),
@@ -159,6 +207,8 @@ impl Stream {
     pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
         match self {
             Stream::Tcp(stream) => stream.take_error(),
+            #[cfg(unix)]
+            Stream::Unix(stream) => stream.take_error(),
             Stream::Nothing => Ok(Some(nothing())),
             #[cfg(test)]
             Stream::Mem(stream) => Ok(stream.take_error()),
@@ -168,6 +218,8 @@ impl Stream {
     pub(crate) fn peer_address(&self) -> io::Result<Address> {
         match self {
             Stream::Tcp(stream) => stream.peer_addr().map(Address::Ip),
+            #[cfg(unix)]
+            Stream::Unix(stream) => stream.peer_addr().map(|name| super::unix::address(&name)),
             Stream::Nothing => Err(nothing()),
             #[cfg(test)]
             Stream::Mem(stream) => stream.dialed_address(),
@@ -177,6 +229,8 @@ impl Stream {
     pub(crate) fn local_address(&self) -> io::Result<Address> {
         match self {
             Stream::Tcp(stream) => stream.local_addr().map(Address::Ip),
+            #[cfg(unix)]
+            Stream::Unix(stream) => stream.local_addr().map(|name| super::unix::address(&name)),
             Stream::Nothing => Err(nothing()),
             #[cfg(test)]
             Stream::Mem(stream) => Ok(stream.local_address()),
@@ -189,6 +243,8 @@ impl Stream {
                 let ipv6 = stream.local_addr()?.is_ipv6();
                 options.apply(&SockRef::from(&*stream), ipv6, false)
             }
+            #[cfg(unix)]
+            Stream::Unix(stream) => options.apply_unix(&SockRef::from(&*stream)),
             Stream::Nothing => Err(nothing()),
             #[cfg(test)]
             Stream::Mem(_) => Ok(()),
@@ -198,6 +254,8 @@ impl Stream {
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         match self {
             Stream::Tcp(stream) => registry.register(stream, token, INTEREST),
+            #[cfg(unix)]
+            Stream::Unix(stream) => registry.register(stream, token, INTEREST),
             Stream::Nothing => Err(nothing()),
             #[cfg(test)]
             Stream::Mem(_) => Err(io::ErrorKind::Unsupported.into()),
@@ -208,6 +266,8 @@ impl Stream {
     pub(super) fn rename(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         match self {
             Stream::Tcp(stream) => registry.reregister(stream, token, INTEREST),
+            #[cfg(unix)]
+            Stream::Unix(stream) => registry.reregister(stream, token, INTEREST),
             Stream::Nothing => Err(nothing()),
             #[cfg(test)]
             Stream::Mem(_) => Err(io::ErrorKind::Unsupported.into()),
@@ -217,6 +277,8 @@ impl Stream {
     pub(super) fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
         match self {
             Stream::Tcp(stream) => registry.deregister(stream),
+            #[cfg(unix)]
+            Stream::Unix(stream) => registry.deregister(stream),
             Stream::Nothing => Ok(()),
             #[cfg(test)]
             Stream::Mem(_) => Ok(()),

@@ -39,7 +39,8 @@
 //! that is busy or out of descriptors gets its share all the same. With [`Balance::HandOut`] the first reactor accepts and
 //! hands each client to the one that has the fewest, which is even to within one, costs a wake-up for each client, and waits
 //! for the first one's turns. One that takes nobody, by its maximum or its memory limit, gets none while another does. There
-//! [`on_accept`](crate::Handler::on_accept) is asked of the first reactor's handler, whoever gets the client.
+//! [`on_accept`](crate::Handler::on_accept) is asked of the first reactor's handler, whoever gets the client. The clients of a Unix
+//! socket are always handed out, for its path cannot be shared.
 //!
 //! # What holds for each, and what for all
 //!
@@ -65,7 +66,7 @@ use crate::handle::{LEADER, Team};
 pub use crate::handle::{PoolHandle, PoolTo};
 use crate::handler::Handler;
 pub use crate::id::PoolConnId;
-use crate::net::{ListenOptions, Listener, ToAddresses};
+use crate::net::{AnyListener, ListenOptions, Listener, ToAddresses};
 use crate::reactor::{Listening, Reactor};
 pub use builder::Builder;
 pub use error::{PanicPayload, PoolError, PoolFailure};
@@ -205,7 +206,7 @@ where
     /// As [`Reactor::adopt_listener`].
     pub fn adopt_listener(
         &mut self,
-        listener: std::net::TcpListener,
+        listener: impl Into<AnyListener>,
         codec: H::Codec,
     ) -> Result<Listening, Error> {
         self.adopt_listener_with(listener, codec, &ListenOptions::default())
@@ -217,11 +218,11 @@ where
     /// As [`Reactor::adopt_listener_with`].
     pub fn adopt_listener_with(
         &mut self,
-        listener: std::net::TcpListener,
+        listener: impl Into<AnyListener>,
         codec: H::Codec,
         options: &ListenOptions,
     ) -> Result<Listening, Error> {
-        let (listener, address) = Listener::adopt(listener, &options.socket).map_err(Error::Adopt)?;
+        let (listener, address) = Listener::adopt(listener.into(), &options.socket).map_err(Error::Adopt)?;
         self.add(vec![listener], &address, &codec, options.connections_max)
     }
 

@@ -5,20 +5,21 @@ use log::debug;
 use super::{Context, Listening, Reactor};
 use crate::error::Error;
 use crate::handler::Handler;
-use crate::net::{ListenOptions, Listener};
+use crate::net::{AnyListener, AnyStream, ListenOptions, Listener};
 
 impl<H: Handler> Context<H> {
-    /// Takes in a listening socket that was made elsewhere: by the service manager, by a parent, by options that this crate
+    /// Takes in a listening socket that was made elsewhere, a TCP or a Unix one: by the service manager, by a parent, by options that this crate
     /// does not have. Clients that wait in it already are accepted first. It is made non-blocking, and accepted
     /// connections get the default options.
     ///
-    /// A descriptor that another process has too keeps listening there: non-blocking mode is a property of both.
+    /// A descriptor that another process has too keeps listening there: non-blocking mode is a property of both. The file of a
+    /// Unix socket is its maker's, and is not removed here.
     ///
     /// # Errors
-    /// It is no TCP socket, does not listen, cannot be waited for, or the reactor is shutting down.
+    /// It is no stream socket, does not listen, cannot be waited for, or the reactor is shutting down.
     pub fn adopt_listener(
         &mut self,
-        listener: std::net::TcpListener,
+        listener: impl Into<AnyListener>,
         codec: H::Codec,
     ) -> Result<Listening, Error> {
         self.adopt_listener_with(listener, codec, &ListenOptions::default())
@@ -31,16 +32,16 @@ impl<H: Handler> Context<H> {
     /// As [`adopt_listener`](Context::adopt_listener); also when the system refuses an option.
     pub fn adopt_listener_with(
         &mut self,
-        listener: std::net::TcpListener,
+        listener: impl Into<AnyListener>,
         codec: H::Codec,
         options: &ListenOptions,
     ) -> Result<Listening, Error> {
-        let (listener, address) = Listener::adopt(listener, &options.socket).map_err(Error::Adopt)?;
+        let (listener, address) = Listener::adopt(listener.into(), &options.socket).map_err(Error::Adopt)?;
         self.add_listener(Ok(listener), address, codec, options.connections_max)
     }
 
     /// Another thread's socket. There is nobody to tell when it cannot be taken in.
-    pub(crate) fn adopt_for_another(&mut self, stream: std::net::TcpStream, codec: H::Codec) {
+    pub(crate) fn adopt_for_another(&mut self, stream: AnyStream, codec: H::Codec) {
         if let Err(error) = self.adopt(stream, codec) {
             self.stats.refused += 1;
             debug!("{error}");
@@ -69,7 +70,7 @@ impl<H: Handler> Reactor<H> {
     /// As [`Context::adopt_listener`].
     pub fn adopt_listener(
         &mut self,
-        listener: std::net::TcpListener,
+        listener: impl Into<AnyListener>,
         codec: H::Codec,
     ) -> Result<Listening, Error> {
         self.context().adopt_listener(listener, codec)
@@ -81,7 +82,7 @@ impl<H: Handler> Reactor<H> {
     /// As [`Context::adopt_listener_with`].
     pub fn adopt_listener_with(
         &mut self,
-        listener: std::net::TcpListener,
+        listener: impl Into<AnyListener>,
         codec: H::Codec,
         options: &ListenOptions,
     ) -> Result<Listening, Error> {

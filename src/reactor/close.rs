@@ -134,6 +134,37 @@ impl<H: Handler> Context<H> {
         self.ending.push((conn, reason));
     }
 
+    /// A write has found the connection broken.
+    pub(super) fn write_failed(&mut self, conn: ConnId, reason: CloseReason) {
+        match self.table.get(conn) {
+            // Its socket leaves as it is at the end of this turn.
+            Some(live) if live.is_detaching() && live.stream.keeps_input_when_cut() => {}
+            Some(live) if live.hears_the_gone() => self.lose_output(conn),
+            _ => self.end(conn, reason),
+        }
+    }
+
+    /// The peer takes nothing more, and what it has sent before is still to come: the other end of a Unix socket is closed.
+    /// What is queued is lost. It ends when its input does.
+    pub(super) fn lose_output(&mut self, conn: ConnId) {
+        self.end_series();
+        let Some(live) = self.table.get_mut(conn) else { return };
+        live.output = OurSide::Ended;
+        live.end_life();
+        let lost = live.outbox.bytes();
+        if lost > 0 {
+            live.reason = Some(Box::new(CloseReason::Reset));
+            live.outbox.clear(&mut self.pool);
+            self.drain.note_lost(lost);
+        }
+        if live.input == Input::Finished {
+            let told = live.reason.take().map(|reason| *reason);
+            self.end(conn, told.unwrap_or(CloseReason::Peer { truncated: false }));
+        } else {
+            self.settle(conn);
+        }
+    }
+
     /// Ends a dial; its `on_dial_failed` comes at the end of the turn.
     pub(super) fn fail_dial(&mut self, conn: ConnId, error: DialError) {
         let Some(live) = self.table.get_mut(conn) else { return };

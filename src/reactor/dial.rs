@@ -9,14 +9,14 @@ use crate::dial::Dial;
 use crate::error::Error;
 use crate::handler::Handler;
 use crate::id::ConnId;
-use crate::net::{SocketOptions, Stream};
+use crate::net::{AnyStream, SocketOptions, Stream};
 
 /// A socket that was handed out by [`Context::detach`] or [`Reactor::into_std`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Detached {
     /// The socket, in non-blocking mode.
-    pub stream: std::net::TcpStream,
+    pub stream: AnyStream,
     /// Bytes that were read and not delivered: they come before what the socket still has.
     pub undelivered: Vec<u8>,
     /// Bytes that were sent and not yet written: they go before what is written now.
@@ -26,7 +26,7 @@ pub struct Detached {
 }
 
 impl<H: Handler> Context<H> {
-    /// Connects to what [`Dial`] can be made of: an address, several, or text such as `192.0.2.1:7000` or `HOST:PORT`. The
+    /// Connects to what [`Dial`] can be made of: an address, several, or text such as `192.0.2.1:7000`, `HOST:PORT` or `unix:PATH`. The
     /// answer is `on_open` or `on_dial_failed`, exactly one of them and never from inside this call. The name is that of the
     /// connection to come, whichever address it comes to: it can be sent to, closed, and given a session already; what is
     /// sent waits.
@@ -49,15 +49,15 @@ impl<H: Handler> Context<H> {
         self.dial(to.into().options(*options), codec)
     }
 
-    /// Takes in a connected socket that was made elsewhere. `on_open` comes in this turn or the next; it counts as
+    /// Takes in a connected socket that was made elsewhere, a TCP or a Unix one. `on_open` comes in this turn or the next; it counts as
     /// accepted. One that is closed before is told of as a dial that failed. The socket is made non-blocking and gets the
     /// options of dialed ones.
     ///
     /// # Errors
     /// The socket is not connected, cannot be made non-blocking, or cannot be waited for.
-    pub fn adopt(&mut self, stream: std::net::TcpStream, codec: H::Codec) -> Result<ConnId, Error> {
+    pub fn adopt(&mut self, stream: impl Into<AnyStream>, codec: H::Codec) -> Result<ConnId, Error> {
         let options = self.dial_options;
-        self.adopt_stream(Stream::from_std(stream, &options).map_err(Error::Adopt)?, codec)
+        self.adopt_stream(Stream::from_std(stream.into(), &options).map_err(Error::Adopt)?, codec)
     }
 
     pub(super) fn adopt_stream(&mut self, stream: Stream, codec: H::Codec) -> Result<ConnId, Error> {

@@ -52,7 +52,7 @@ impl<H: Handler> Context<H> {
                     live.dirty = true;
                     dirty.push(conn);
                 }
-                Wrote::Failed(reason) => return self.end(conn, reason),
+                Wrote::Failed(reason) => return self.write_failed(conn, reason),
             }
         }
         let quiet = live.phase == Phase::Open

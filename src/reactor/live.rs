@@ -222,6 +222,12 @@ impl<C: Codec, S: Default> Live<C, S> {
         !self.read_closed && !self.urgent
     }
 
+    /// Its peer may be gone, and what it has sent before that still counts.
+    #[inline]
+    pub(super) fn hears_the_gone(&self) -> bool {
+        self.stream.keeps_input_when_cut() && self.phase <= Phase::Open && !self.is_detaching()
+    }
+
     /// Its `on_open` has come.
     pub(super) fn is_open(&self) -> bool {
         self.place != u32::MAX

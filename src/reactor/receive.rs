@@ -263,7 +263,7 @@ impl<H: Handler> Reactor<H> {
             },
         }
         live.input = Input::Finished;
-        if truncated {
+        if truncated && live.reason.is_none() {
             // For whoever ends our side later.
             live.reason = Some(Box::new(CloseReason::Peer { truncated }));
         }
@@ -275,7 +275,9 @@ impl<H: Handler> Reactor<H> {
         // One whose both sides have ended has nothing to be kept for.
         let over = answer == HalfClose::CloseWhenFlushed || live.output != OurSide::Open;
         if over && !live.is_detaching() {
-            self.cx.begin_finish(conn, CloseReason::Peer { truncated });
+            let told = live.reason.as_ref().is_some_and(|reason| matches!(**reason, CloseReason::Reset));
+            let reason = if told { CloseReason::Reset } else { CloseReason::Peer { truncated } };
+            self.cx.begin_finish(conn, reason);
         }
         false
     }

@@ -213,6 +213,8 @@ impl<H: Handler> Context<H> {
                 live.writable = false;
                 0
             }
+            // The flush that follows finds it again, and what that means.
+            Written::Failed(_) if live.hears_the_gone() => 0,
             Written::Failed(error) => {
                 self.end(to, CloseReason::from_io(error));
                 0

@@ -176,7 +176,11 @@ impl<H: Handler> Reactor<H> {
         let unread = !live.halts.is_empty() || live.input != Input::Open;
         // One that can take nothing more is broken, unless it was we who have shut our side.
         let shut = readiness.has(Readiness::WRITE_CLOSED) && live.output != OurSide::Ended;
-        if unread && (readiness.has(Readiness::ERROR) || shut) {
+        let cut = shut || readiness.has(Readiness::ERROR);
+        if cut && live.hears_the_gone() {
+            return self.hear_the_gone(conn);
+        }
+        if unread && cut {
             let error = live.stream.take_error().ok().flatten();
             return self.cx.end(conn, error.map_or(crate::CloseReason::Reset, crate::CloseReason::from_io));
         }
@@ -186,6 +190,15 @@ impl<H: Handler> Reactor<H> {
         }
         if due {
             if open { self.receive(conn) } else { self.attend(conn) }
+        }
+    }
+
+    /// The peer of a Unix socket is gone: what it has sent before that is still to come.
+    #[cold]
+    fn hear_the_gone(&mut self, conn: ConnId) {
+        self.cx.lose_output(conn);
+        if self.cx.table.get(conn).is_some_and(|live| live.readable && !live.scheduled) {
+            self.attend(conn);
         }
     }
 

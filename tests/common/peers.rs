@@ -44,12 +44,12 @@ pub(crate) fn frame(message: &[u8]) -> Vec<u8> {
 }
 
 #[track_caller]
-pub(crate) fn send_frame(mut stream: &TcpStream, message: &[u8]) {
+pub(crate) fn send_frame(mut stream: impl Write, message: &[u8]) {
     stream.write_all(&frame(message)).expect("it is taken");
 }
 
 #[track_caller]
-pub(crate) fn read_frame(mut stream: &TcpStream) -> Vec<u8> {
+pub(crate) fn read_frame(mut stream: impl Read) -> Vec<u8> {
     let mut header = [0; 4];
     stream.read_exact(&mut header).expect("a header");
     let mut message = vec![0; u32::from_be_bytes(header) as usize];
@@ -59,7 +59,7 @@ pub(crate) fn read_frame(mut stream: &TcpStream) -> Vec<u8> {
 
 /// Asserts that this message comes back whole, without a page of bytes when it does not.
 #[track_caller]
-pub(crate) fn expect_frame(stream: &TcpStream, message: &[u8]) {
+pub(crate) fn expect_frame(stream: impl Read, message: &[u8]) {
     let got = read_frame(stream);
     assert_eq!(got.len(), message.len(), "the length");
     if got != message {
@@ -69,14 +69,14 @@ pub(crate) fn expect_frame(stream: &TcpStream, message: &[u8]) {
 }
 
 #[track_caller]
-pub(crate) fn expect_echo(stream: &TcpStream, message: &[u8]) {
+pub(crate) fn expect_echo(stream: impl Read + Write + Copy, message: &[u8]) {
     send_frame(stream, message);
     expect_frame(stream, message);
 }
 
 /// Asserts that the stream is at its end, in order.
 #[track_caller]
-pub(crate) fn expect_end(mut stream: &TcpStream) {
+pub(crate) fn expect_end(mut stream: impl Read) {
     let mut rest = [0; 16];
     match stream.read(&mut rest) {
         Ok(0) => {}

@@ -20,6 +20,7 @@ mod proxy;
 mod reactors;
 mod support;
 mod tensor;
+mod unix;
 mod workers;
 // Cargo runs no tests of examples: those of their pure parts run here.
 #[path = "../../examples/latency/figures.rs"]

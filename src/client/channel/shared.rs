@@ -1,7 +1,7 @@
 //! What the two threads of a channel and all its senders share.
 
 use std::io;
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, ThreadId};
@@ -18,7 +18,7 @@ use crate::client::error::{Error, Step, again};
 use crate::client::parts::WritingHalf;
 use crate::client::wire::{Patience, Tcp};
 use crate::codec::Codec;
-use crate::net::clock;
+use crate::net::{AnyStream, clock};
 
 pub(super) struct Shared<C: Codec> {
     pub(super) peer: Address,
@@ -51,7 +51,7 @@ pub(super) struct State<C: Codec> {
     /// The turn to write. Whoever has taken it is the only one that writes; none while somebody has it.
     pub(super) turn: Option<Tcp>,
     /// For ending it, whoever has the turn. None once all is over.
-    stream: Option<Arc<TcpStream>>,
+    stream: Option<Arc<AnyStream>>,
     /// The rest of a message whose sender has run out of time: it goes before what is queued.
     pub(super) front: WriteQueue,
     pub(super) queue: WriteQueue,

@@ -49,7 +49,7 @@ fn a_name_that_was_found_slowly_has_what_is_left_of_the_time() {
 fn what_cannot_be_dialed_fails_once_and_from_the_loop() {
     let mut rig = named_rig();
     for (to, why) in [
-        (Dial::to("nowhere"), "\"nowhere\" is no address: HOST:PORT or [IPV6]:PORT is"),
+        (Dial::to("nowhere"), "\"nowhere\" is no address: HOST:PORT, [IPV6]:PORT or unix:PATH is"),
         (Dial::to("unknown:80"), "cannot resolve \"unknown:80\": nobody knows that name"),
         (Dial::from(Vec::new()), "there is no address to dial"),
     ] {
