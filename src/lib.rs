@@ -331,6 +331,8 @@ pub mod client;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 pub mod pool;
+#[cfg(feature = "proxy-protocol")]
+pub mod proxy_protocol;
 pub mod workers;
 
 mod address;

@@ -18,6 +18,9 @@ pub struct Stats {
     pub closed: u64,
     /// Clients turned away: over the limit, by the handler, or because their socket failed before it was open.
     pub refused: u64,
+    /// Of those, because of their header of the PROXY protocol: none, a wrong one, not in time, or from somebody who is not
+    /// trusted to send one.
+    pub proxy_refused: u64,
     /// Dials that failed.
     pub dials_failed: u64,
     /// Errors of `accept`: no descriptors, or clients that were gone by then.
@@ -74,6 +77,7 @@ impl Stats {
             (&mut self.open, other.open),
             (&mut self.closed, other.closed),
             (&mut self.refused, other.refused),
+            (&mut self.proxy_refused, other.proxy_refused),
             (&mut self.dials_failed, other.dials_failed),
             (&mut self.accept_errors, other.accept_errors),
             (&mut self.frames_in, other.frames_in),

@@ -9,7 +9,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("buffer", &[]),
     ("time", &[]),
     ("connection", &["address", "buffer", "codec", "time"]),
-    ("net", &["address"]),
+    // What a listener wants of its clients is an option of it.
+    ("net", &["address", "proxy_protocol"]),
     ("handle", &["net", "reactor", "handler"]),
     ("pool", &["address", "handle", "handler", "net", "reactor"]),
     // The contract between user and loop: the one cycle, with `reactor::Context`.
@@ -26,6 +27,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "handle",
             "handler",
             "net",
+            "proxy_protocol",
             "time",
         ],
     ),
@@ -33,6 +35,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("metrics", &["handle", "handler", "histogram", "reactor"]),
     ("workers", &["handle", "handler", "reactor"]),
     ("address", &[]),
+    ("proxy_protocol", &["address"]),
     // What a user says of a dial, options of its socket included.
     ("dial", &["address", "net", "time"]),
     ("error", &["address"]),

@@ -28,6 +28,14 @@ pub(crate) struct ServerOptions {
     /// The mode of the file of a Unix socket, in octal: who may connect needs the right to write
     #[arg(long, value_name = "MODE", default_value = "600", value_parser = values::mode)]
     unix_mode: u32,
+    /// Each client begins with a header of the PROXY protocol, version 1 or 2, as HAProxy's `send-proxy` sends it
+    #[cfg(feature = "proxy-protocol")]
+    #[arg(long)]
+    proxy_protocol: bool,
+    /// Who may send such a header: an address or a prefix. May be given more than once
+    #[cfg(feature = "proxy-protocol")]
+    #[arg(long, value_name = "PREFIX", default_values = ["127.0.0.0/8", "::1/128"], requires = "proxy_protocol")]
+    proxy_trust: Vec<mainspring::proxy_protocol::Prefix>,
     #[command(flatten)]
     pub(crate) framing: FramingOptions,
     /// Connections past so many are accepted and closed at once [default: 100000, or as many as there are descriptors for]
@@ -93,6 +101,11 @@ impl ServerOptions {
     fn listen_options(&self) -> ListenOptions {
         let mut options = ListenOptions::default();
         options.unix_mode = self.unix_mode;
+        #[cfg(feature = "proxy-protocol")]
+        if self.proxy_protocol {
+            let trusted = self.proxy_trust.iter().copied();
+            options.proxy_protocol = Some(mainspring::proxy_protocol::ProxyProtocol::trusting(trusted));
+        }
         options
     }
 
@@ -282,6 +295,7 @@ fn stats_json(stats: &Stats) -> Value {
         "open": stats.open,
         "closed": stats.closed,
         "refused": stats.refused,
+        "proxy_refused": stats.proxy_refused,
         "dials_failed": stats.dials_failed,
         "accept_errors": stats.accept_errors,
         "frames_in": stats.frames_in,

@@ -15,6 +15,9 @@ pub(crate) enum Listener {
     Tcp {
         socket: mio::net::TcpListener,
         options: SocketOptions,
+        /// What each client has to begin with.
+        #[cfg(feature = "proxy-protocol")]
+        wants: Wants,
     },
     #[cfg(unix)]
     Unix {
@@ -22,11 +25,23 @@ pub(crate) enum Listener {
         _file: Option<super::unix::SocketFile>,
         socket: mio::net::UnixListener,
         options: SocketOptions,
+        /// What each client has to begin with.
+        #[cfg(feature = "proxy-protocol")]
+        wants: Wants,
     },
     /// One whose clients another reactor accepts and hands out.
     Elsewhere(Address),
     #[cfg(test)]
     Mem(super::mem::MemListener),
+}
+
+/// Asked for at each client, and shared with those that wait for it.
+#[cfg(feature = "proxy-protocol")]
+type Wants = Option<std::sync::Arc<crate::proxy_protocol::ProxyProtocol>>;
+
+#[cfg(feature = "proxy-protocol")]
+fn wants(options: &ListenOptions) -> Wants {
+    options.proxy_protocol.clone().map(std::sync::Arc::new)
 }
 
 /// Whether connections to sockets that share a port are dealt out among them by the kernel. Elsewhere the last one to bind
@@ -42,14 +57,14 @@ impl Listener {
             #[cfg(unix)]
             Address::Unix(path) => {
                 let (socket, file) = super::unix::listen(path, options)?;
-                return Ok(Listener::of_unix(socket.into(), file, options.socket));
+                return Ok(Listener::of_unix(socket.into(), file, options));
             }
             #[cfg(not(unix))]
             Address::Unix(_) => return super::no_unix_sockets(),
         };
         let socket = Listener::bind_only(address, options)?;
         socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
-        Ok(Listener::of(socket.into(), options.socket))
+        Ok(Listener::of(socket.into(), options))
     }
 
     fn bind_only(address: &SocketAddr, options: &ListenOptions) -> io::Result<Socket> {
@@ -85,7 +100,7 @@ impl Listener {
             Address::Ip(ip) if count > 1 => ip,
             _ => return Ok(vec![Listener::bind(address, options)?]),
         };
-        let shared = ListenOptions { reuse_port: true, ..*options };
+        let shared = ListenOptions { reuse_port: true, ..options.clone() };
         if options.reuse_port {
             // Others are to share it too.
             return Listener::bind_to_one_port(Listener::bind(address, options)?, &shared, count);
@@ -135,7 +150,7 @@ impl Listener {
     }
 
     /// Takes in a socket made elsewhere, which has to listen already, and says where it does.
-    pub(crate) fn adopt(listener: AnyListener, options: &SocketOptions) -> io::Result<(Listener, Address)> {
+    pub(crate) fn adopt(listener: AnyListener, options: &ListenOptions) -> io::Result<(Listener, Address)> {
         let not = |what| io::Error::new(io::ErrorKind::InvalidInput, what);
         let listens = |socket: &SockRef<'_>| {
             if is_listener(socket)? { Ok(()) } else { Err(not("it does not listen")) }
@@ -147,9 +162,9 @@ impl Listener {
                 let is_stream = socket.r#type()? == Type::STREAM;
                 let local = ip.filter(|_| is_stream).ok_or_else(|| not("it is not a TCP socket"))?;
                 listens(&socket)?;
-                options.apply(&socket, local.is_ipv6(), false)?;
+                options.socket.apply(&socket, local.is_ipv6(), false)?;
                 listener.set_nonblocking(true)?;
-                Ok((Listener::of(listener, *options), Address::Ip(local)))
+                Ok((Listener::of(listener, options), Address::Ip(local)))
             }
             #[cfg(unix)]
             AnyListener::Unix(listener) => {
@@ -160,22 +175,46 @@ impl Listener {
                 listens(&socket)?;
                 let local = super::unix::address(&listener.local_addr()?);
                 listener.set_nonblocking(true)?;
-                Ok((Listener::of_unix(listener, None, *options), local))
+                Ok((Listener::of_unix(listener, None, options), local))
             }
         }
     }
 
-    fn of(socket: std::net::TcpListener, options: SocketOptions) -> Listener {
-        Listener::Tcp { socket: mio::net::TcpListener::from_std(socket), options }
+    fn of(socket: std::net::TcpListener, options: &ListenOptions) -> Listener {
+        Listener::Tcp {
+            socket: mio::net::TcpListener::from_std(socket),
+            options: options.socket,
+            #[cfg(feature = "proxy-protocol")]
+            wants: wants(options),
+        }
     }
 
     #[cfg(unix)]
     fn of_unix(
         socket: std::os::unix::net::UnixListener,
         file: Option<super::unix::SocketFile>,
-        options: SocketOptions,
+        options: &ListenOptions,
     ) -> Listener {
-        Listener::Unix { _file: file, socket: mio::net::UnixListener::from_std(socket), options }
+        Listener::Unix {
+            _file: file,
+            socket: mio::net::UnixListener::from_std(socket),
+            options: options.socket,
+            #[cfg(feature = "proxy-protocol")]
+            wants: wants(options),
+        }
+    }
+
+    /// What each client has to begin with, if anything.
+    #[cfg(feature = "proxy-protocol")]
+    pub(crate) fn wants(&self) -> Wants {
+        match self {
+            Listener::Tcp { wants, .. } => wants.clone(),
+            #[cfg(unix)]
+            Listener::Unix { wants, .. } => wants.clone(),
+            Listener::Elsewhere(_) => None,
+            #[cfg(test)]
+            Listener::Mem(_) => None,
+        }
     }
 
     pub(crate) fn local_address(&self) -> io::Result<Address> {
@@ -192,7 +231,7 @@ impl Listener {
     /// Takes one connection. What can fail between accept and open costs that connection only: it comes as `Err` inside.
     pub(crate) fn accept(&mut self) -> io::Result<(io::Result<Stream>, Address)> {
         match self {
-            Listener::Tcp { socket, options } => {
+            Listener::Tcp { socket, options, .. } => {
                 let (stream, peer) = socket.accept()?;
                 let prepared = options.apply_to_accepted(&SockRef::from(&stream), peer.is_ipv6());
                 Ok((prepared.map(|()| Stream::Tcp(stream)), Address::Ip(unmapped(peer))))
@@ -279,7 +318,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     fn a_set_that_was_probed_has_a_port_that_nobody_else_has() {
         let options = ListenOptions::default();
-        let shared = ListenOptions { reuse_port: true, ..options };
+        let shared = ListenOptions { reuse_port: true, ..options.clone() };
         let any = "127.0.0.1:0".parse().expect("an address");
         let set = Listener::bind_probed(&any, &options, &shared, 3).expect("a free port");
         let port = port_of(&set[0]);

@@ -28,6 +28,8 @@ pub(crate) use error_kind::{AcceptVerdict, accept_verdict};
 pub(crate) use io::{Received, Written, receive, send, send_vectored};
 pub(crate) use listener::{KERNEL_BALANCES, Listener};
 pub use options::{Keepalive, ListenOptions, SocketOptions};
+#[cfg(feature = "proxy-protocol")]
+pub(crate) use poller::GREETING_MAX;
 pub(crate) use poller::{ATTEMPT_MAX, Poller, Readiness, Ready, Source, TOKENS_CARRY_GENERATION, Waker};
 pub use resolve::{ToAddresses, resolve};
 pub(crate) use resolver::{Found, Resolver};

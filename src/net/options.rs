@@ -55,7 +55,7 @@ impl Default for SocketOptions {
 }
 
 /// Options of a listener, and of the connections it accepts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ListenOptions {
     /// How many connections the kernel may hold for us. Defaults to 4096, Linux's own bound (`somaxconn`), because a burst
@@ -78,6 +78,10 @@ pub struct ListenOptions {
     /// server should be open to those whom it was opened to, whatever the umask is. There are systems that do not look at it
     /// (Solaris, old BSDs): there the folder's rights decide.
     pub unix_mode: u32,
+    /// Each client has to begin with a header of the PROXY protocol, see [`proxy_protocol`](crate::proxy_protocol). Defaults to none,
+    /// because a server that believes such headers from anyone can be told anything.
+    #[cfg(feature = "proxy-protocol")]
+    pub proxy_protocol: Option<crate::proxy_protocol::ProxyProtocol>,
     /// Options of the accepted connections. Those that a system lets them inherit are set once, on the listener.
     pub socket: SocketOptions,
 }
@@ -91,6 +95,8 @@ impl Default for ListenOptions {
             connections_max: None,
             dual_stack: false,
             unix_mode: 0o600,
+            #[cfg(feature = "proxy-protocol")]
+            proxy_protocol: None,
             socket: SocketOptions::default(),
         }
     }

@@ -21,8 +21,13 @@ const COMMANDS: usize = usize::MAX;
 const LISTENER_BIT: u32 = 1 << 31;
 /// Marks the number of a dial's attempt. Connections have slots below it.
 const ATTEMPT_BIT: u32 = 1 << 30;
+/// Beside [`ATTEMPT_BIT`]: marks the number of a client that has not said yet who it is.
+const GREETING_BIT: u32 = 1 << 29;
 /// Attempts have numbers up to this one.
-pub(crate) const ATTEMPT_MAX: u32 = ATTEMPT_BIT - 1;
+pub(crate) const ATTEMPT_MAX: u32 = GREETING_BIT - 1;
+/// And so have greetings.
+#[cfg(feature = "proxy-protocol")]
+pub(crate) const GREETING_MAX: u32 = GREETING_BIT - 1;
 
 /// What an event is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +38,9 @@ pub(crate) enum Source {
     Listener(u32),
     /// An attempt of a dial, by number.
     Attempt(u32),
+    /// A client whose proxy has not said yet who it is, by number.
+    #[cfg(feature = "proxy-protocol")]
+    Greeting(u32),
     /// A connection, by slot and generation.
     Connection(u32, u32),
 }
@@ -217,6 +225,21 @@ impl Poller {
         }
     }
 
+    /// Waits for what a client's proxy says first, by that number.
+    #[cfg(feature = "proxy-protocol")]
+    pub(crate) fn add_greeting(&mut self, stream: &mut Stream, number: u32) -> io::Result<()> {
+        match self {
+            Poller::Os { poll, .. } => {
+                stream.register(poll.registry(), Token((number | ATTEMPT_BIT | GREETING_BIT) as usize))
+            }
+            #[cfg(test)]
+            Poller::Mem(world) => {
+                world.register(stream, Source::Greeting(number));
+                Ok(())
+            }
+        }
+    }
+
     /// Makes an attempt that has succeeded the stream of a connection. What it is ready for is told once more.
     pub(crate) fn promote(&mut self, stream: &mut Stream, slot: u32, generation: u32) -> io::Result<()> {
         match self {
@@ -338,6 +361,10 @@ fn source(token: Token) -> Source {
     if slot & LISTENER_BIT != 0 {
         return Source::Listener(slot & !LISTENER_BIT);
     }
+    #[cfg(feature = "proxy-protocol")]
+    if slot & (ATTEMPT_BIT | GREETING_BIT) == ATTEMPT_BIT | GREETING_BIT {
+        return Source::Greeting(slot & !(ATTEMPT_BIT | GREETING_BIT));
+    }
     if slot & ATTEMPT_BIT != 0 {
         return Source::Attempt(slot & !ATTEMPT_BIT);
     }
@@ -356,6 +383,11 @@ mod tests {
         assert_eq!(source(Token(COMMANDS)), Source::Commands);
         assert_eq!(source(Token((5 | LISTENER_BIT) as usize)), Source::Listener(5));
         assert_eq!(source(Token((ATTEMPT_MAX | ATTEMPT_BIT) as usize)), Source::Attempt(ATTEMPT_MAX));
+        #[cfg(feature = "proxy-protocol")]
+        {
+            let token = Token((GREETING_MAX | ATTEMPT_BIT | GREETING_BIT) as usize);
+            assert_eq!(source(token), Source::Greeting(GREETING_MAX));
+        }
         let generation = if TOKENS_CARRY_GENERATION { 7 } else { 0 };
         assert_eq!(source(connection_token(3, 7)), Source::Connection(3, generation));
         let top = if TOKENS_CARRY_GENERATION { u32::MAX } else { 0 };

@@ -222,7 +222,7 @@ where
         codec: H::Codec,
         options: &ListenOptions,
     ) -> Result<Listening, Error> {
-        let (listener, address) = Listener::adopt(listener.into(), &options.socket).map_err(Error::Adopt)?;
+        let (listener, address) = Listener::adopt(listener.into(), options).map_err(Error::Adopt)?;
         self.add(vec![listener], &address, &codec, options.connections_max)
     }
 

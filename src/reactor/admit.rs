@@ -4,7 +4,7 @@ use std::io;
 
 use log::debug;
 
-use super::live::{Live, Phase};
+use super::live::{Header, Live, Phase};
 use super::pace::Callback;
 use super::{Context, Reactor};
 use crate::address::Address;
@@ -21,8 +21,26 @@ impl<H: Handler> Context<H> {
 }
 
 impl<H: Handler> Reactor<H> {
-    /// A client was accepted.
-    pub(super) fn take_in(&mut self, listener: ListenerId, stream: io::Result<Stream>, peer: Address) {
+    /// A client was accepted. Where its proxy is to say first who it is, that is waited for.
+    pub(super) fn meet(&mut self, listener: ListenerId, stream: io::Result<Stream>, peer: Address) {
+        #[cfg(feature = "proxy-protocol")]
+        if let Some(wanted) = self.cx.wanted_of(listener) {
+            return match stream {
+                Ok(stream) => self.greet(listener, &wanted, stream, peer),
+                Err(_) => self.cx.refuse(&peer, "it was lost before it was open"),
+            };
+        }
+        self.take_in(listener, stream, peer, None);
+    }
+
+    /// It is known who a client is.
+    pub(super) fn take_in(
+        &mut self,
+        listener: ListenerId,
+        stream: io::Result<Stream>,
+        peer: Address,
+        header: Header,
+    ) {
         let hands_out = self.cx.hands_out(listener);
         // Of clients that are handed out, those judge who get them.
         let full = if hands_out { None } else { self.cx.full_for(listener, &peer) };
@@ -38,9 +56,9 @@ impl<H: Handler> Reactor<H> {
             return self.cx.refuse(&peer, "its listener is gone");
         };
         if hands_out {
-            self.hand_out(listener, stream, peer, codec);
+            self.hand_out(listener, stream, peer, codec, header);
         } else if self.cx.take_place() {
-            self.settle(listener, stream, peer, codec);
+            self.settle(listener, stream, peer, codec, header);
         } else {
             self.cx.refuse(&peer, super::seat::POOL_IS_FULL);
         }
@@ -53,11 +71,15 @@ impl<H: Handler> Reactor<H> {
         stream: io::Result<Stream>,
         peer: Address,
         codec: H::Codec,
+        header: Header,
     ) {
         let now = self.cx.tick;
         let inserted = stream.and_then(|stream| {
             let mut live = Live::new(stream, peer, codec, Phase::Opening, now);
             live.listener = Some(listener);
+            if header.is_some() {
+                live.extras().header = header;
+            }
             self.cx.insert(live)
         });
         match inserted {

@@ -36,7 +36,7 @@ impl<H: Handler> Context<H> {
         codec: H::Codec,
         options: &ListenOptions,
     ) -> Result<Listening, Error> {
-        let (listener, address) = Listener::adopt(listener.into(), &options.socket).map_err(Error::Adopt)?;
+        let (listener, address) = Listener::adopt(listener.into(), options).map_err(Error::Adopt)?;
         self.add_listener(Ok(listener), address, codec, options.connections_max)
     }
 

@@ -97,6 +97,9 @@ pub struct Context<H: Handler> {
     /// Dials under way.
     pub(super) dials: Dials<H::Codec>,
     pub(super) resolver: Resolver,
+    /// Clients that have not said yet who they are.
+    #[cfg(feature = "proxy-protocol")]
+    pub(super) greetings: super::greetings::Greetings,
     /// Dials that have failed, and why.
     pub(super) dials_failed: Vec<(ConnId, DialError)>,
     /// Those whose socket the handler asked for.
@@ -181,6 +184,8 @@ impl<H: Handler> Context<H> {
             ending: Vec::new(),
             dials: Dials::new(poller.seed()),
             resolver: poller.resolver(),
+            #[cfg(feature = "proxy-protocol")]
+            greetings: super::greetings::Greetings::default(),
             dials_failed: Vec::new(),
             detaching: Vec::new(),
             lingerers: VecDeque::new(),

@@ -270,13 +270,13 @@ impl<H: Handler> Context<H> {
 
     /// Whether there is no place for a client, wherever it comes from.
     pub(super) fn is_full(&self) -> bool {
-        self.connected() >= self.connections_max || self.is_over_memory()
+        self.connected() + self.greeted() >= self.connections_max || self.is_over_memory()
     }
 
     /// Why there is no place for one more client, if so.
     pub(super) fn full_for(&self, listener: ListenerId, peer: &Address) -> Option<&'static str> {
         let limits = &self.limits;
-        if self.connected() >= self.connections_max {
+        if self.connected() + self.greeted() >= self.connections_max {
             return Some("there are as many connections as may be");
         }
         let entry =
@@ -313,6 +313,23 @@ impl<H: Handler> Context<H> {
         self.table.live() - self.ending.len() - self.dials_failed.len()
     }
 
+    /// Clients that have not said yet who they are.
+    fn greeted(&self) -> usize {
+        #[cfg(feature = "proxy-protocol")]
+        return self.greetings.len();
+        #[cfg(not(feature = "proxy-protocol"))]
+        0
+    }
+
+    /// What a client of `listener` has to begin with, if anything.
+    #[cfg(feature = "proxy-protocol")]
+    pub(super) fn wanted_of(
+        &mut self,
+        listener: ListenerId,
+    ) -> Option<std::sync::Arc<crate::proxy_protocol::ProxyProtocol>> {
+        self.listener_mut(listener)?.listener.wants()
+    }
+
     /// Puts a connected stream into the table and the poller.
     pub(super) fn insert(&mut self, mut live: Live<H::Codec, H::Session>) -> io::Result<ConnId> {
         let next = self.table.next_id();
@@ -336,7 +353,7 @@ impl<H: Handler> Reactor<H> {
                 Ok((stream, peer)) => {
                     last = None;
                     self.cx.end_pause(id);
-                    self.take_in(id, stream, peer);
+                    self.meet(id, stream, peer);
                 }
                 Err(error) => match accept_verdict(&error) {
                     AcceptVerdict::Empty => {

@@ -130,6 +130,13 @@ pub(super) struct Live<C, S> {
     pub(super) session: Option<S>,
 }
 
+/// What a proxy in front may say of a client.
+#[cfg(feature = "proxy-protocol")]
+pub(super) type Header = Option<Box<crate::proxy_protocol::ProxyHeader>>;
+/// Nobody says anything.
+#[cfg(not(feature = "proxy-protocol"))]
+pub(super) type Header = Option<std::convert::Infallible>;
+
 /// What few connections have: timers of their own, groups, and jobs elsewhere.
 #[derive(Debug, Default)]
 pub(super) struct Extras {
@@ -143,6 +150,8 @@ pub(super) struct Extras {
     pub(super) life: Option<Life>,
     /// Input dropped while closing.
     pub(super) discarded: u64,
+    /// What the proxy in front has said of it.
+    pub(super) header: Header,
     /// How many hold it back, see [`Halt::Workers`].
     pub(super) holds: u32,
 }

@@ -15,6 +15,8 @@ mod deadlines;
 mod dial;
 mod envelope;
 mod flush;
+#[cfg(feature = "proxy-protocol")]
+mod greetings;
 mod groups;
 mod jobs;
 mod listeners;

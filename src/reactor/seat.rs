@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::live::Header;
 use super::{Context, Flow, Listening, Reactor, To};
 use crate::address::Address;
 use crate::error::Error;
@@ -26,6 +27,7 @@ struct Newcomer<C> {
     peer: Address,
     codec: C,
     listener: ListenerId,
+    header: Header,
     /// None when it stays here.
     _arrival: Option<Arrival>,
 }
@@ -221,6 +223,7 @@ impl<H: Handler> Reactor<H> {
         stream: io::Result<Stream>,
         peer: Address,
         codec: H::Codec,
+        header: Header,
     ) {
         let (Some(seat), Ok(stream)) = (&self.cx.seat, stream) else {
             return self.cx.refuse(&peer, "it was lost before it was open");
@@ -231,7 +234,7 @@ impl<H: Handler> Reactor<H> {
             return self.cx.refuse(&peer, POOL_IS_FULL);
         }
         let arrival = (to != me).then(|| team.sets_out_for(to));
-        let newcomer = Newcomer { stream, peer, codec, listener, _arrival: arrival };
+        let newcomer = Newcomer { stream, peer, codec, listener, header, _arrival: arrival };
         let ours = match team.handle(to) {
             Some(handle) if to != me => {
                 handle.try_push_made(newcomer, |newcomer| Command::Run(cross(newcomer)))
@@ -255,12 +258,12 @@ impl<H: Handler> Reactor<H> {
 
     /// A client that was accepted for this reactor, and has a place reserved.
     fn take_newcomer(&mut self, newcomer: Newcomer<H::Codec>) {
-        let Newcomer { stream, peer, codec, listener, .. } = newcomer;
+        let Newcomer { stream, peer, codec, listener, header, .. } = newcomer;
         if let Some(what) = self.cx.full_for(listener, &peer) {
             self.cx.free_place();
             return self.cx.refuse(&peer, what);
         }
-        self.settle(listener, Ok(stream), peer, codec);
+        self.settle(listener, Ok(stream), peer, codec, header);
     }
 
     // ---- the turns of one of several -------------------------------------------------------------------------------

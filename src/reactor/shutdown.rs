@@ -115,6 +115,8 @@ impl<H: Handler> Reactor<H> {
         // Clients that the kernel has accepted and we have not would be reset: they are served like the others.
         for listener in self.cx.listener_ids() {
             self.accept(listener, usize::from(u16::MAX));
+            #[cfg(feature = "proxy-protocol")]
+            self.end_greetings(listener);
             self.cx.unlisten(listener);
         }
         for conn in std::mem::take(&mut self.cx.opening) {

@@ -33,6 +33,9 @@ pub(super) enum Deadline {
     Close(ConnId),
     Linger(ConnId),
     Accept(ListenerId),
+    /// No whole header of a client's proxy in time.
+    #[cfg(feature = "proxy-protocol")]
+    Greeting(u32),
     Drain,
     Memory,
     Rate(RateGroup),
@@ -194,6 +197,12 @@ impl<H: Handler> Reactor<H> {
                     self.cx.timers.cancel(key);
                     self.cx.dial_timed_out(conn);
                 }
+                #[cfg(feature = "proxy-protocol")]
+                Deadline::Greeting(_) if self.cx.batch_was_full => {
+                    self.cx.timers.reset(key, deadline(now, AGAIN));
+                }
+                #[cfg(feature = "proxy-protocol")]
+                Deadline::Greeting(number) => self.cx.greeting_timed_out(number),
                 Deadline::Attempt(conn) => {
                     self.cx.timers.cancel(key);
                     self.cx.advance_dial(conn);

@@ -97,6 +97,10 @@ impl<H: Handler> Reactor<H> {
                 Source::Attempt(number) => {
                     self.attempt_answered(number, event.readiness);
                 }
+                #[cfg(feature = "proxy-protocol")]
+                Source::Greeting(number) => {
+                    self.greeting_is_ready(number);
+                }
                 // The queue and the resolver are looked at in every turn.
                 Source::Commands => {}
             }

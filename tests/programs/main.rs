@@ -17,6 +17,8 @@ mod latency_rate;
 mod life;
 mod limits;
 mod proxy;
+#[cfg(feature = "proxy-protocol")]
+mod proxy_protocol;
 mod reactors;
 mod support;
 mod tensor;

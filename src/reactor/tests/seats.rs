@@ -120,7 +120,7 @@ fn a_client_that_is_lost_before_it_is_open_gives_its_place_back() {
     for _ in 0..PLACES {
         assert!(first.cx().take_place());
         let lost = Err(std::io::ErrorKind::ConnectionAborted.into());
-        first.reactor.settle(listener, lost, peer.clone(), LengthPrefixed::default());
+        first.reactor.settle(listener, lost, peer.clone(), LengthPrefixed::default(), None);
     }
     assert!(first.cx().take_place());
     assert_eq!(first.stats().refused, PLACES as u64);
