@@ -47,11 +47,17 @@ macro_rules! number {
     };
 }
 
-const NUMBERS: [Number; 21] = [
+const NUMBERS: &[Number] = &[
     number!(accepted, Counter, "connections_accepted", "Connections that were opened for a client."),
     number!(connected, Counter, "connections_dialed", "Dials that succeeded."),
     number!(open, Gauge, "connections_open", "Connections open now."),
     number!(refused, Counter, "connections_refused", "Clients that were turned away."),
+    number!(
+        proxy_refused,
+        Counter,
+        "connections_refused_by_proxy_header",
+        "Those of them whose header of the PROXY protocol was missing, wrong, late or not trusted."
+    ),
     number!(dials_failed, Counter, "dials_failed", "Dials that failed."),
     number!(
         accept_errors,
@@ -139,7 +145,7 @@ impl Collector for Taken {
 
 /// All metrics of all snapshots: what each one is, then its samples.
 pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, snapshots: &[Snapshot]) -> fmt::Result {
-    for number in &NUMBERS {
+    for number in NUMBERS {
         let (metric_type, unit) = match number.kind {
             Kind::Counter => (MetricType::Counter, None),
             Kind::CounterOfBytes => (MetricType::Counter, Some(Unit::Bytes)),
