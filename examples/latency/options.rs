@@ -18,7 +18,7 @@ use crate::figures::{grouped, plural};
 #[derive(Debug, Clone, Parser)]
 #[command(name = "latency", version)]
 pub(crate) struct Options {
-    /// The server: HOST:PORT or [V6]:PORT. Without it, one is started in this process, on a thread of its own
+    /// The server: HOST:PORT, [V6]:PORT or unix:PATH. Without it, one is started in this process, on a thread of its own
     #[arg(value_name = "ADDR", value_parser = values::address)]
     pub(crate) address: Option<String>,
     /// So many connections, all from one thread
