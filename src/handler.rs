@@ -1,7 +1,7 @@
 //! What the user writes.
 
 use crate::address::Address;
-use crate::codec::Codec;
+use crate::codec::{Codec, FrameError};
 use crate::connection::CloseReason;
 use crate::error::DialError;
 use crate::id::{ConnId, ListenerId, TimerId};
@@ -57,8 +57,9 @@ pub struct Timer {
 /// for any connection, the one it is about included. A method must not block: while it runs, nothing else does.
 ///
 /// For one connection the order is: [`on_open`](Handler::on_open), any number of [`on_message`](Handler::on_message) and
-/// [`on_writable`](Handler::on_writable), perhaps [`on_half_close`](Handler::on_half_close) after the last message, then
-/// [`on_close`](Handler::on_close), once, and nothing after it.
+/// [`on_writable`](Handler::on_writable), perhaps [`on_half_close`](Handler::on_half_close) or
+/// [`on_bad_frame`](Handler::on_bad_frame) after the last message, then [`on_close`](Handler::on_close), once, and nothing
+/// after it.
 ///
 /// A panic in a method goes through [`Reactor::run`](crate::Reactor::run) and closes all sockets with the reactor; or it ends
 /// its connection alone, see [`OnPanic`](crate::OnPanic).
@@ -96,6 +97,16 @@ pub trait Handler: Sized {
     ///
     /// The message is lent from the buffer it was read into.
     fn on_message(&mut self, cx: &mut Context<Self>, from: ConnId, message: Message<'_, Self>);
+
+    /// The peer of `conn` has broken the framing, or has sent a frame that is not a message: the connection is about to be
+    /// closed for that, and nothing more of it is delivered. The place for a last word: what is sent here goes behind the
+    /// replies to what came before. By default nothing is said.
+    ///
+    /// The reason in [`on_close`](Handler::on_close) is the error, unless the connection is closed or aborted in here. Not
+    /// called when the peer ends inside a frame, which is an end of its input.
+    fn on_bad_frame(&mut self, cx: &mut Context<Self>, conn: ConnId, error: &FrameError) {
+        let _ = (cx, conn, error);
+    }
 
     /// The outbox of `conn` was above the high mark and has fallen to the low mark. Once for each crossing.
     fn on_writable(&mut self, cx: &mut Context<Self>, conn: ConnId) {

@@ -174,7 +174,7 @@ impl<H: Handler> Reactor<H> {
             budget.frame_begun |= *at < bytes.len() && stop == Stop::Need && live.note_frame(self.cx.tick);
             let error = error.map(|error| error.at(live.inbox.offset()));
             if let Some(error) = error {
-                self.cx.bad_frame(conn, error);
+                self.bad_frame(conn, error);
             }
         }
         stop
@@ -257,7 +257,7 @@ impl<H: Handler> Reactor<H> {
             Err(error) => match CloseReason::from(error.at(offset)) {
                 CloseReason::Peer { .. } => truncated = true,
                 _ => {
-                    self.cx.bad_frame(conn, error.at(offset));
+                    self.bad_frame(conn, error.at(offset));
                     return false;
                 }
             },
@@ -296,13 +296,27 @@ impl<H: Handler> Reactor<H> {
                 self.cx.frame_len = len;
                 self.handler.on_message(&mut self.cx, conn, message);
             }
-            Err(error) => self.cx.bad_frame(conn, error.at(offset)),
+            Err(error) => self.bad_frame(conn, error.at(offset)),
         }
         lent.start = start + len;
         match self.cx.table.get_mut(conn) {
             Some(live) if live.phase == Phase::Open => live.inbox.put_back(lent, &mut self.cx.pool),
             _ => self.cx.pool.give_input(lent.into_buffer()),
         }
+    }
+
+    /// The peer has broken the framing: its connection ends, after the replies to what came before and a last word.
+    #[cold]
+    fn bad_frame(&mut self, conn: ConnId, error: FrameError) {
+        let Some(live) = self.cx.table.get(conn) else { return };
+        if self.cx.gate.opens("frame", self.cx.now) {
+            warn!("connection {conn} from {}: {error}", live.peer);
+        } else {
+            trace!("connection {conn} from {}: {error}", live.peer);
+        }
+        self.cx.frame_len = 0;
+        self.handler.on_bad_frame(&mut self.cx, conn, &error);
+        self.cx.begin_close(conn, error.into());
     }
 }
 
@@ -325,16 +339,5 @@ impl<H: Handler> Context<H> {
             Received::Empty | Received::End => {}
             Received::Failed(error) => self.end(conn, CloseReason::from_io(error)),
         }
-    }
-
-    /// The peer has broken the framing: its connection ends, after the replies to what came before.
-    fn bad_frame(&mut self, conn: ConnId, error: FrameError) {
-        let Some(live) = self.table.get(conn) else { return };
-        if self.gate.opens("frame", self.now) {
-            warn!("connection {conn} from {}: {error}", live.peer);
-        } else {
-            trace!("connection {conn} from {}: {error}", live.peer);
-        }
-        self.begin_close(conn, error.into());
     }
 }

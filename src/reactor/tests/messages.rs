@@ -118,6 +118,57 @@ fn a_frame_too_long_ends_its_connection_after_the_replies_before_it() {
 }
 
 #[test]
+fn the_last_word_on_a_bad_frame_goes_behind_the_replies_and_changes_no_reason() {
+    let mut rig = rig(|cx, event| match event {
+        Event::BadFrame(conn) => assert!(cx.send(*conn, b"what was that?").is_queued()),
+        event => echo(cx, event),
+    });
+    let (peer, half) = (rig.client(), rig.client());
+    let mut wire = frame(b"fine");
+    wire.extend_from_slice(b"GET / HTTP/1.1\r\n");
+    wire.extend_from_slice(&frame(b"not delivered"));
+    peer.send(&wire);
+    // An end inside a frame is no bad one.
+    half.send(&[0, 0]);
+    half.shut_down_writing();
+    rig.settle();
+    assert_eq!(peer.take(), frames([&b"fine"[..], b"what was that?"]));
+    assert!(peer.sees_end());
+    assert_eq!(half.take(), b"");
+    let events = rig.events();
+    let bad = events.iter().filter(|event| matches!(event, Event::BadFrame(_))).count();
+    let reasons: Vec<_> =
+        events.iter().filter_map(|e| if let Event::Close(_, why) = e { Some(*why) } else { None }).collect();
+    assert_eq!((bad, reasons), (1, vec!["frame_too_long", "peer"]));
+    assert_eq!(rig.stats().frames_in, 1);
+    assert_eq!(rig.stats().buffered_bytes, 0);
+}
+
+#[test]
+fn whatever_is_done_about_a_bad_frame_ends_its_connection_once() {
+    type Deed = fn(&mut Context<Recorder>, ConnId);
+    let deeds: [(Deed, &str); 5] = [
+        (|cx, conn| assert!(cx.pause(conn)), "frame_too_long"),
+        (|cx, conn| assert!(cx.set_codec(conn, LengthPrefixed::default())), "frame_too_long"),
+        (|cx, conn| assert!(cx.end_output(conn)), "frame_too_long"),
+        (|cx, conn| cx.close(conn), "local"),
+        (|cx, conn| cx.abort(conn), "aborted"),
+    ];
+    for (deed, reason) in deeds {
+        let mut rig = rig(move |cx, event| {
+            if let Event::BadFrame(conn) = event {
+                deed(cx, *conn);
+            }
+        });
+        let peer = rig.client();
+        peer.send(&[0xff; 20]);
+        rig.settle();
+        assert_eq!(rig.closes(), [reason]);
+        assert_eq!(rig.stats().open, 0);
+    }
+}
+
+#[test]
 fn memory_follows_what_came_and_not_what_a_header_claims() {
     let mut rig = echo_rig(Limits::default());
     let peers: Vec<_> = (0..100).map(|_| rig.client()).collect();

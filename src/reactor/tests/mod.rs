@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use super::live::Phase;
 use super::{Context, Flow, Reactor};
-use crate::codec::LengthPrefixed;
+use crate::codec::{FrameError, LengthPrefixed};
 use crate::connection::CloseReason;
 use crate::error::DialError;
 use crate::handler::{Admission, HalfClose, Handler, Timer};
@@ -48,6 +48,7 @@ pub(super) enum Event {
     Overload,
     Timer(u64),
     HalfClose(ConnId),
+    BadFrame(ConnId),
     Close(ConnId, &'static str),
     DialFailed(ConnId),
     Shutdown,
@@ -85,7 +86,8 @@ impl Recorder {
             Event::Message(conn, _)
             | Event::Writable(conn)
             | Event::Overflow(conn)
-            | Event::HalfClose(conn) => {
+            | Event::HalfClose(conn)
+            | Event::BadFrame(conn) => {
                 assert_eq!(self.alive.get(conn), Some(&true), "{event:?} of a connection that is not open");
             }
             Event::DialFailed(conn) => {
@@ -128,6 +130,9 @@ impl Handler for Recorder {
     fn on_half_close(&mut self, cx: &mut Context<Self>, conn: ConnId) -> HalfClose {
         self.note(cx, Event::HalfClose(conn));
         self.half_close
+    }
+    fn on_bad_frame(&mut self, cx: &mut Context<Self>, conn: ConnId, _: &FrameError) {
+        self.note(cx, Event::BadFrame(conn));
     }
     fn on_close(&mut self, cx: &mut Context<Self>, conn: ConnId, reason: CloseReason, _: u32) {
         self.note(cx, Event::Close(conn, reason.name()));
