@@ -52,7 +52,7 @@ pub(crate) struct ServerOptions {
     memory_limit: u64,
     /// Event loops, with a thread each, that share the port
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    reactors: u16,
+    pub(crate) reactors: u16,
     /// Spin for up to so long before sleeping in the kernel: latency for a core
     #[arg(long, value_name = "DUR", default_value = "0", value_parser = values::duration)]
     busy_poll: Duration,
