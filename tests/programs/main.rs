@@ -11,6 +11,7 @@ mod echo;
 #[path = "../common/exposition.rs"]
 mod exposition;
 mod http;
+mod kv;
 mod latency;
 mod latency_pairs;
 mod latency_rate;
