@@ -24,6 +24,7 @@ mod reactors;
 mod support;
 mod tensor;
 mod unix;
+mod upgrade;
 mod workers;
 // Cargo runs no tests of examples: those of their pure parts run here.
 #[path = "../../examples/latency/figures.rs"]
