@@ -178,10 +178,15 @@ impl<C: ByteCodec> Handler for Upgrade<C> {
     }
 }
 
+fn serve<C>(options: &Options, frames: C) -> ExitCode
+where
+    C: ByteCodec + Send + 'static,
+{
+    let login = Speech::Login(Lines::with_max_frame(LINE_MAX));
+    server::run(&options.server, login, |_| Upgrade { options: options.clone(), frames: frames.clone() })
+}
+
 fn main() -> ExitCode {
     let options = Options::parse();
-    with_codec!(options.server.framing, |codec| {
-        let login = Speech::Login(Lines::with_max_frame(LINE_MAX));
-        server::run(&options.server, login, |_| Upgrade { options: options.clone(), frames: codec.clone() })
-    })
+    with_codec!(options.server.framing, |codec| serve(&options, codec))
 }

@@ -378,4 +378,6 @@ mod pages {
     #[cfg(unix)]
     #[doc = include_str!("../docs/unix.md")]
     struct Unix;
+    #[doc = include_str!("../docs/kv.md")]
+    struct Kv;
 }

@@ -1,7 +1,8 @@
 //! Where values are kept: a map for one reactor, and one in many parts for those who share it.
 //!
 //! Both use the standard library's hasher. Keys come from strangers, who could choose them so that all meet in one bucket:
-//! SipHash with a secret key is made against that, and here it costs a fiftieth of a request.
+//! SipHash with a secret key is made against that. It takes some 170 of the 1,300 instructions of a SET, system calls not
+//! counted; a faster hasher would not be seen in requests a second.
 
 use std::collections::hash_map::{Entry, RandomState};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
