@@ -25,7 +25,6 @@ pub(crate) fn run(
     mut request: Request<'_>,
     reply: &mut impl FnMut(Reply<'_>),
 ) -> Then {
-    let whole = request.clone();
     let Some(name) = request.next() else { return Then::GoOn };
     let mut folded = [0; NAME_MAX];
     match folded_name(name, &mut folded) {
@@ -48,10 +47,10 @@ pub(crate) fn run(
         }
         // A web page has made its visitor's browser speak to this port: what stands behind may be meant for us. As redis does.
         b"post" | b"host:" => {
-            unknown(whole, reply);
+            unknown(name, request, reply);
             return Then::Close;
         }
-        _ => unknown(whole, reply),
+        _ => unknown(name, request, reply),
     }
     Then::GoOn
 }
@@ -227,10 +226,9 @@ fn config(mut arguments: Request<'_>, reply: &mut impl FnMut(Reply<'_>)) {
 const SAID_AGAIN: usize = 128;
 
 #[cold]
-fn unknown(mut words: Request<'_>, reply: &mut impl FnMut(Reply<'_>)) {
-    let name = words.next().unwrap_or_default();
+fn unknown(name: &[u8], arguments: Request<'_>, reply: &mut impl FnMut(Reply<'_>)) {
     let mut said = Vec::new();
-    for word in words {
+    for word in arguments {
         if said.len() >= SAID_AGAIN {
             break;
         }

@@ -167,7 +167,7 @@ fn memory_follows_what_came_and_not_what_is_claimed() {
         } else {
             b"*10000000\r\n"
         });
-        peer.send(&[b'$']);
+        peer.send(b"$");
     }
     let stats = server.stats_until("all has come", |stats| stats["bytes_in"] == 50 * 32 + 50 * 11 + 100);
     assert!(stats["buffered_bytes"].as_u64() < Some(1 << 20), "{stats}");
@@ -396,7 +396,7 @@ fn request(dice: &mut Dice) -> Vec<u8> {
         }
         b"append" => words.extend([dice.one_of(&keys), dice.one_of(&values)]),
         b"mset" => {
-            (0..1 + dice.below(3)).for_each(|_| words.extend([dice.one_of(&keys), dice.one_of(&values)]))
+            (0..1 + dice.below(3)).for_each(|_| words.extend([dice.one_of(&keys), dice.one_of(&values)]));
         }
         b"flushall" if dice.below(4) > 0 => words.push(b"frob"),
         b"flushall" => {}
