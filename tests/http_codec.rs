@@ -26,7 +26,6 @@ enum Seen {
 fn seen(incoming: Incoming<'_>) -> Seen {
     match incoming {
         Incoming::Expects => Seen::Expects,
-        Incoming::Refused(refusal) => Seen::Refused(refusal.status()),
         Incoming::Request(request) => Seen::Request {
             method: request.method,
             target: String::from_utf8_lossy(&request.target).into_owned(),
@@ -39,13 +38,10 @@ fn seen(incoming: Incoming<'_>) -> Seen {
 fn read<'a>(chunks: impl IntoIterator<Item = &'a [u8]>, patience: Patience) -> Vec<Seen> {
     let mut reader = Reader::new(Http::with_max_body(BODY_MAX), patience);
     let mut all = Vec::new();
-    for chunk in chunks {
-        if let Err(error) = reader.feed(chunk, |incoming| all.push(seen(incoming))) {
-            all.push(Seen::Error(error.kind()));
-            return all;
-        }
-    }
-    if let Err(error) = reader.end(|incoming| all.push(seen(incoming))) {
+    let fed =
+        chunks.into_iter().try_for_each(|chunk| reader.feed(chunk, |incoming| all.push(seen(incoming))));
+    if let Err(error) = fed.and_then(|()| reader.end(|incoming| all.push(seen(incoming)))) {
+        all.extend(reader.codec().refusal().map(|refusal| Seen::Refused(refusal.status())));
         all.push(Seen::Error(error.kind()));
     }
     all

@@ -26,6 +26,7 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 use common::server::{self, ServerOptions};
 use common::values;
 use date::Date;
+use mainspring::codec::FrameError;
 use mainspring::{ConnId, Context, Handler, Timer, TimerId};
 use protocol::{Http, Incoming, Method, Persistence, Reply, Request, Status};
 
@@ -131,13 +132,14 @@ impl Handler for Site {
             Incoming::Expects => {
                 cx.send(from, Reply::CONTINUE);
             }
-            Incoming::Refused(refusal) => {
-                // The connection ends behind it, for the reason that the codec has.
-                let date = self.date.at(cx.now());
-                let why = Reply::new(refusal.status(), refusal.text().as_bytes());
-                cx.send(from, Reply { persistence: Persistence::Closes, date, ..why });
-            }
         }
+    }
+
+    fn on_bad_frame(&mut self, cx: &mut Context<Self>, conn: ConnId, _: &FrameError) {
+        let Some(refusal) = cx.codec(conn).and_then(Http::refusal) else { return };
+        let date = self.date.at(cx.now());
+        let why = Reply::new(refusal.status(), refusal.text().as_bytes());
+        cx.send(conn, Reply { persistence: Persistence::Closes, date, ..why });
     }
 
     fn on_timer(&mut self, cx: &mut Context<Self>, timer: Timer) {

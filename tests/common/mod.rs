@@ -67,7 +67,7 @@ impl<C: Codec> Reader<C> {
     }
 
     /// Hands over what is left at the end of the stream.
-    pub(crate) fn end(mut self, mut deliver: impl for<'a> FnMut(C::Message<'a>)) -> Result<(), FrameError> {
+    pub(crate) fn end(&mut self, mut deliver: impl for<'a> FnMut(C::Message<'a>)) -> Result<(), FrameError> {
         if self.skip.1 > 0 {
             return Err(FrameError::truncated(self.skip.0));
         }

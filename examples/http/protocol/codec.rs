@@ -16,8 +16,7 @@ use super::request::{Incoming, Refusal, Request};
 /// 2. With `Expect: 100-continue` it is a frame of its own, [`Incoming::Expects`], and the body will be the next one.
 /// 3. Otherwise head and body are one frame. A body of a known length needs no further look, however long it is; a chunked one
 ///    is looked at from where the last look has ended.
-/// 4. What is no request is delivered too, as [`Incoming::Refused`], so that its client can be told why; after it comes the
-///    error that ends the connection.
+/// 4. What is no request is an error, which ends the connection. [`refusal`](Http::refusal) says what its client is to be told.
 #[derive(Debug, Clone)]
 pub(crate) struct Http {
     body_max: u64,
@@ -30,8 +29,6 @@ enum Stage {
     /// The head is a frame of its own.
     Announced(Box<Head>),
     Body(Head, Target),
-    /// The next frame is one byte, and stands for what is refused.
-    Refused(Refusal),
     Over(Refusal),
 }
 
@@ -47,6 +44,19 @@ impl Http {
     /// With this as the longest body, in bytes.
     pub(crate) fn with_max_body(body_max: u64) -> Http {
         Http { body_max, stage: Stage::Head(Partial::default()) }
+    }
+
+    /// What was wrong, once something was.
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        match self.stage {
+            Stage::Over(refusal) => Some(refusal),
+            _ => None,
+        }
+    }
+
+    fn refuse(&mut self, refusal: Refusal) -> FrameError {
+        self.stage = Stage::Over(refusal);
+        refusal.error(self.body_max)
     }
 
     fn look(&mut self, input: &[u8]) -> Result<Scan, Refusal> {
@@ -72,7 +82,7 @@ impl Http {
                     Look::End(n) => Ok(Scan::Frame(head.len + n)),
                 },
             },
-            Stage::Refused(refusal) | Stage::Over(refusal) => Err(*refusal),
+            Stage::Over(refusal) => Err(*refusal),
             Stage::Head(_) => Ok(Scan::Need(input.len() + 1)),
         }
     }
@@ -88,15 +98,7 @@ impl Codec for Http {
     }
 
     fn scan(&mut self, input: &[u8]) -> Result<Scan, FrameError> {
-        if let Stage::Over(refusal) = self.stage {
-            return Err(refusal.error(self.body_max));
-        }
-        match self.look(input) {
-            Ok(scan) => return Ok(scan),
-            Err(refusal) => self.stage = Stage::Refused(refusal),
-        }
-        // The byte behind that frame is what the error is found at.
-        Ok(if input.len() < 2 { Scan::Need(2) } else { Scan::Frame(1) })
+        self.look(input).map_err(|refusal| self.refuse(refusal))
     }
 
     fn scan_end(&mut self, rest: &[u8]) -> Result<Option<usize>, FrameError> {
@@ -104,15 +106,11 @@ impl Codec for Http {
             Stage::Head(_) if rest.iter().all(|byte| b"\r\n".contains(byte)) => return Ok(None),
             Stage::Head(partial) => partial.forget(),
             Stage::Body(Head { body: Body::Chunks(chunks), .. }, _) => chunks.forget(),
-            Stage::Over(refusal) => return Err(refusal.error(self.body_max)),
             _ => {}
         }
         match self.look(rest) {
-            Err(refusal) if !rest.is_empty() => {
-                self.stage = Stage::Refused(refusal);
-                Ok(Some(1))
-            }
-            _ => Err(FrameError::truncated(rest.len() as u64)),
+            Ok(_) => Err(FrameError::truncated(rest.len() as u64)),
+            Err(refusal) => Err(self.refuse(refusal)),
         }
     }
 
@@ -127,8 +125,7 @@ impl Codec for Http {
                 let body = match head.body {
                     Body::Length(_) => body,
                     Body::Chunks(_) => {
-                        let len =
-                            chunks::put_together(body).map_err(|refusal| refusal.error(self.body_max))?;
+                        let len = chunks::put_together(body).map_err(|refusal| self.refuse(refusal))?;
                         &mut body[..len]
                     }
                 };
@@ -139,10 +136,6 @@ impl Codec for Http {
                 let target = frame[head.target.clone()].to_vec();
                 self.stage = Stage::Body(Head { len: 0, ..*head }, Target::Kept(target));
                 Ok(Incoming::Expects)
-            }
-            Stage::Refused(refusal) => {
-                self.stage = Stage::Over(refusal);
-                Ok(Incoming::Refused(refusal))
             }
             Stage::Head(_) | Stage::Over(_) => Err(FrameError::malformed("nothing was found here")),
         }

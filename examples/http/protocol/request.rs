@@ -13,9 +13,6 @@ pub(crate) enum Incoming<'a> {
     Request(Request<'a>),
     /// The beginning of one, whose client waits for a `100 Continue` before it sends the body.
     Expects,
-    /// No request, or none that is taken. Nothing more comes of this connection, which ends by itself; the handler says why to
-    /// the client.
-    Refused(Refusal),
 }
 
 /// A request and its body.
