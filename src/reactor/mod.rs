@@ -26,6 +26,7 @@ mod memory;
 mod overflow;
 mod pace;
 mod panics;
+mod peers;
 mod rates;
 mod receive;
 mod redial;
