@@ -12,6 +12,10 @@ mod resp;
 mod store;
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
 use commands::Then;
 use common::{Patience, Reader};
@@ -237,6 +241,39 @@ fn what_is_set_is_there_until_it_is_not() {
     let expected = "+OK\r\n$1\r\nv\r\n:2\r\n$-1\r\n$2\r\nvw\r\n:1\r\n$-1\r\n:1\r\n:2\r\n+OK\r\n\
                     -ERR value is not an integer or out of range\r\n";
     assert_eq!(String::from_utf8_lossy(&said), expected);
+}
+
+#[test]
+fn nobody_sees_half_of_what_is_set_together() {
+    let store = Shared::new();
+    // So many that one of them at least is in another part than the one that is held up.
+    let others: Vec<String> = (0..20).map(|key| format!("key {key}")).collect();
+    let mut mset = vec!["MSET"];
+    others.iter().map(String::as_str).chain(["held"]).for_each(|key| mset.extend([key, "new"]));
+    let (tell, told) = mpsc::channel();
+    let (over, others) = (&AtomicBool::new(false), &others);
+    let seen = thread::scope(|scope| {
+        let (mut holder, mut writer, mut reader) = (store.clone(), store.clone(), store.clone());
+        let held = holder.one(b"held");
+        scope.spawn(move || assert_eq!(answers(&mut writer, &array(&mset)), b"+OK\r\n"));
+        scope.spawn(move || {
+            while !over.load(Ordering::Relaxed) {
+                let mut is_new =
+                    |key: &String| reader.one(key.as_bytes()).get(key.as_bytes()) == Some(b"new");
+                if others.iter().any(&mut is_new) {
+                    // It may have been set after the wait was over.
+                    return tell.send(()).unwrap_or_default();
+                }
+            }
+        });
+        let seen = told.recv_timeout(Duration::from_millis(300));
+        over.store(true, Ordering::Relaxed);
+        drop(held);
+        seen
+    });
+    assert_eq!(seen, Err(RecvTimeoutError::Timeout), "a key is new while another cannot be");
+    let mut keys = store.clone();
+    assert!(others.iter().all(|key| keys.one(key.as_bytes()).get(key.as_bytes()) == Some(b"new")));
 }
 
 #[test]
