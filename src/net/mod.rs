@@ -33,6 +33,8 @@ pub(crate) use poller::GREETING_MAX;
 pub(crate) use poller::{ATTEMPT_MAX, Poller, Readiness, Ready, Source, TOKENS_CARRY_GENERATION, Waker};
 pub use resolve::{ToAddresses, resolve};
 pub(crate) use resolver::{Found, Resolver};
+#[cfg(unix)]
+use signal::write_bytes;
 pub(crate) use signal::write_slices;
 pub(crate) use stream::{Dialed, Stream};
 

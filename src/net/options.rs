@@ -144,6 +144,9 @@ impl SocketOptions {
     /// Those that a Unix socket has.
     #[cfg(unix)]
     pub(crate) fn apply_unix(&self, socket: &SockRef<'_>) -> io::Result<()> {
+        // Nobody else sets it on one that was accepted.
+        #[cfg(target_vendor = "apple")]
+        socket.set_nosigpipe(true)?;
         if let Some(bytes) = self.send_buffer {
             socket.set_send_buffer_size(bytes)?;
         }

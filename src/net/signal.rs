@@ -1,7 +1,8 @@
 //! Writes that never raise SIGPIPE. Rust's runtime ignores that signal, but where `main` is another language's it ends the
 //! process when a peer has reset its connection.
 //!
-//! The standard library's plain `write` on a socket asks for no signal, its vectored one is `writev(2)`, which cannot.
+//! The standard library's plain `write` on a TCP socket asks for no signal. On a Unix socket it was `write(2)` for long, and the
+//! vectored ones are `writev(2)`: these cannot.
 
 use std::io::{self, IoSlice};
 
@@ -13,6 +14,13 @@ use socket2::SockRef;
 const NO_SIGNAL: libc::c_int = libc::MSG_NOSIGNAL;
 #[cfg(not(all(unix, not(target_vendor = "apple"))))]
 const NO_SIGNAL: std::ffi::c_int = 0;
+
+/// Writes what the socket takes of `bytes`.
+#[cfg(unix)]
+#[inline]
+pub(super) fn write_bytes(socket: SockRef<'_>, bytes: &[u8]) -> io::Result<usize> {
+    socket.send_with_flags(bytes, NO_SIGNAL)
+}
 
 /// Writes what the socket takes of `slices`.
 #[inline]

@@ -128,7 +128,10 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.write(bytes),
             #[cfg(unix)]
-            Stream::Unix(stream) => stream.write(bytes),
+            Stream::Unix(stream) => {
+                let stream = &*stream;
+                stream.try_io(|| super::write_bytes(SockRef::from(stream), bytes))
+            }
             Stream::Nothing => Err(nothing()),
             #[cfg(test)]
             Stream::Mem(stream) => stream.write(bytes),
