@@ -342,6 +342,34 @@ fn a_client_that_is_handed_out_brings_its_header_along() {
     }
 }
 
+/// The reactor that accepts is full, and the other one is not.
+#[test]
+fn a_full_reactor_hands_out_those_who_come_through_a_proxy() {
+    let (tells, told) = mpsc::channel();
+    let mut limits = Limits::default();
+    limits.connections_max = Some(1);
+    let mut pool = ReactorPool::<Names>::builder()
+        .reactors(2)
+        .balance(Balance::HandOut)
+        .each(Reactor::<Names>::builder().limits(limits))
+        .build(|_| Names(tells.clone()))
+        .unwrap();
+    let listening = pool.listen_with("127.0.0.1:0", LengthPrefixed::default(), &options(loopback())).unwrap();
+    let running = pool.start().unwrap();
+    let mut reactors = [0, 0].map(|_: usize| {
+        let client = connect(listening.address.ip().unwrap());
+        (&client).write_all(V1).unwrap();
+        (told.recv_timeout(PATIENCE).unwrap().0, client)
+    });
+    reactors.sort_unstable_by_key(|(reactor, _)| *reactor);
+    assert_eq!(reactors.each_ref().map(|(reactor, _)| *reactor), [0, 1]);
+    let third = connect(listening.address.ip().unwrap());
+    (&third).write_all(V1).unwrap();
+    expect_gone(&third);
+    running.shutdown();
+    assert_eq!(running.join().unwrap().total().refused, 1);
+}
+
 // ---- a real proxy --------------------------------------------------------------------------------------------------
 
 /// HAProxy in front of a server: a port that speaks version 1 to it, and one that speaks version 2.

@@ -124,7 +124,10 @@ impl<H: Handler> Reactor<H> {
         if !wanted.trusts(&proxy) {
             return cx.refuse_greeting(&proxy, &Refusal::Untrusted, false);
         }
-        if cx.is_full() {
+        // Of clients that are handed out, those judge who get them.
+        let handed_out = cx.hands_out(listener);
+        let full = if handed_out { cx.greetings.len() >= cx.connections_max } else { cx.is_full() };
+        if full {
             return cx.refuse(&proxy, "there are as many connections as may be");
         }
         let mut prelude = Prelude::new(wanted.header_max);
