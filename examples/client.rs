@@ -10,6 +10,7 @@
 
 mod common;
 
+use std::error::Error;
 use std::io::{self, BufWriter, Read, Stdout, Write};
 use std::mem;
 use std::process::ExitCode;
@@ -19,10 +20,11 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use common::framing::{FramingOptions, with_codec};
+use common::tls::DialTls;
 use common::{dial_failure, failure, start_log, values};
 use mainspring::codec::ByteCodec;
 use mainspring::{
-    CloseReason, ConnId, Context, DialError, DropReason, Error, Handle, Handler, Limits, Reactor, Sent, Timer,
+    CloseReason, ConnId, Context, Dial, DialError, DropReason, Handle, Handler, Limits, Reactor, Sent, Timer,
 };
 
 /// Sends each line of standard input as a frame, and prints each frame that arrives as a line
@@ -43,6 +45,8 @@ struct Options {
     /// A connection that is not there within this time is an error
     #[arg(long, value_name = "DUR", default_value = "5s", value_parser = values::positive_duration)]
     timeout: Duration,
+    #[command(flatten)]
+    tls: DialTls,
 }
 
 fn main() -> ExitCode {
@@ -51,12 +55,13 @@ fn main() -> ExitCode {
     with_codec!(options.framing, |codec| run(&options, codec)).unwrap_or_else(failure)
 }
 
-fn run<C: ByteCodec + 'static>(options: &Options, codec: C) -> Result<ExitCode, Error> {
+fn run<C: ByteCodec + 'static>(options: &Options, codec: C) -> Result<ExitCode, Box<dyn Error>> {
     let mut limits = Limits::default();
     limits.dial_timeout = options.timeout;
     // The thread that reads waits by itself, and one line may be longer than any limit.
     limits.write_limit = usize::MAX;
     let client = Client {
+        dial: options.tls.secure(Dial::to(&options.address))?,
         address: options.address.clone(),
         codec,
         raw: options.framing.is_raw(),
@@ -84,6 +89,7 @@ const PRINT: u64 = 0;
 const WAITED: u64 = 1;
 
 struct Client<C> {
+    dial: Dial,
     /// As the user has written it.
     address: String,
     codec: C,
@@ -109,7 +115,7 @@ impl<C: ByteCodec + 'static> Handler for Client<C> {
     type Session = ();
 
     fn on_start(&mut self, cx: &mut Context<Self>) {
-        cx.connect(&self.address, self.codec.clone());
+        cx.connect(self.dial.clone(), self.codec.clone());
     }
 
     fn on_dial_failed(&mut self, cx: &mut Context<Self>, _: ConnId, error: DialError, (): ()) {

@@ -30,6 +30,11 @@ pub struct Dial {
     pub(crate) options: Option<SocketOptions>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) reconnect: Option<Reconnect>,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<crate::tls::Connector>,
+    /// The name to be seen in the certificate, if it is not that of the target.
+    #[cfg(feature = "tls")]
+    pub(crate) server_name: Option<String>,
 }
 
 /// What is dialed.
@@ -69,8 +74,72 @@ impl Dial {
         self
     }
 
+    /// Speaks TLS: the connection is open when the handshake is done, all of it within the dial's time. The server has to show a
+    /// certificate of the host that is dialed, be that a name or an address.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, connector: crate::tls::Connector) -> Dial {
+        self.tls = Some(connector);
+        self
+    }
+
+    /// Wants to see a certificate of this name, in the place of the host that is dialed, and asks the server for it (SNI). For
+    /// [`tls`](Dial::tls) alone.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn server_name(mut self, name: impl Into<String>) -> Dial {
+        self.server_name = Some(name.into());
+        self
+    }
+
+    /// How TLS is spoken, if it is.
+    #[cfg(feature = "tls")]
+    pub(crate) fn secure(&self) -> Option<Secure> {
+        let name = match (&self.server_name, &self.target) {
+            (Some(name), _) => Some(name.clone()),
+            // A name may end in a dot, which is not in the certificate (RFC 6066).
+            (None, Target::Name { host, .. }) => Some(host.strip_suffix('.').unwrap_or(host).to_owned()),
+            (None, _) => None,
+        };
+        Some(Secure { connector: self.tls.clone()?, name })
+    }
+
     fn new(target: Target) -> Dial {
-        Dial { target, options: None, timeout: None, reconnect: None }
+        Dial {
+            target,
+            options: None,
+            timeout: None,
+            reconnect: None,
+            #[cfg(feature = "tls")]
+            tls: None,
+            #[cfg(feature = "tls")]
+            server_name: None,
+        }
+    }
+}
+
+/// How TLS is spoken on a connection that is dialed.
+#[cfg(feature = "tls")]
+#[derive(Debug)]
+pub(crate) struct Secure {
+    connector: crate::tls::Connector,
+    /// None: that of the address.
+    name: Option<String>,
+}
+
+#[cfg(feature = "tls")]
+impl Secure {
+    /// A stream under TLS, for one that is connected to `address`.
+    pub(crate) fn connect(
+        &self,
+        stream: crate::net::Stream,
+        address: &Address,
+    ) -> std::io::Result<crate::net::Stream> {
+        let name = match &self.name {
+            Some(name) => name.clone(),
+            None => address.ip().map_or_else(String::new, |address| address.ip().to_string()),
+        };
+        stream.connecting(&self.connector, &name)
     }
 }
 

@@ -116,6 +116,14 @@ pub enum DialError {
     Overflow,
     /// An adopted socket was broken before its `on_open`.
     Io(io::Error),
+    /// The address has answered, and TLS could not be agreed on: the certificate is not trusted or of another name, the peer
+    /// does not speak TLS or wants a certificate of ours, or it did not answer in time. No other address is tried.
+    Tls {
+        /// The address.
+        address: Address,
+        /// What went wrong. The kind is `InvalidData` where it was TLS, the system's where it was the socket.
+        error: io::Error,
+    },
 }
 
 impl DialError {
@@ -149,6 +157,7 @@ impl fmt::Display for DialError {
             DialError::Cancelled => f.write_str("cancelled"),
             DialError::Overflow => f.write_str("more waited to be sent to it than may wait"),
             DialError::Io(error) => error.fmt(f),
+            DialError::Tls { address, error } => write!(f, "TLS with {address}: {error}"),
         }
     }
 }
@@ -166,7 +175,9 @@ fn write_list(f: &mut fmt::Formatter<'_>, attempts: &[FailedAttempt]) -> fmt::Re
 impl std::error::Error for DialError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            DialError::Io(error) | DialError::Resolve { source: error, .. } => Some(error),
+            DialError::Io(error)
+            | DialError::Resolve { source: error, .. }
+            | DialError::Tls { error, .. } => Some(error),
             _ => None,
         }
     }

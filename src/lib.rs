@@ -247,6 +247,11 @@
 //! # Ok::<(), mainspring::client::Error>(())
 //! ```
 //!
+//! # TLS
+//!
+//! With the feature `tls`, listeners, dials and the blocking client speak it, by `rustls`. Nothing else changes: handlers and
+//! codecs see plain text. `docs/tls.md` says how to serve and to dial, and what it costs.
+//!
 //! # How connections end
 //!
 //! Each connection that was opened is closed once, with one [`CloseReason`], and nothing comes for it afterwards. A peer that
@@ -309,7 +314,7 @@
 //! # What it does not do
 //!
 //! It runs handlers on one thread: work that takes milliseconds belongs to a [pool](workers). It does not look up inside the loop
-//! what is listened on ([`resolve`] blocks). It has no TLS yet.
+//! what is listened on ([`resolve`] blocks).
 
 #![forbid(unsafe_code)]
 
@@ -333,6 +338,8 @@ pub mod metrics;
 pub mod pool;
 #[cfg(feature = "proxy-protocol")]
 pub mod proxy_protocol;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod workers;
 
 mod address;
@@ -380,4 +387,7 @@ mod pages {
     struct Unix;
     #[doc = include_str!("../docs/kv.md")]
     struct Kv;
+    #[cfg(feature = "tls")]
+    #[doc = include_str!("../docs/tls.md")]
+    struct Tls;
 }

@@ -92,6 +92,13 @@ pub struct Limits {
     /// to 500 ms, because a busy machine may take a thread off its processor for a good part of that; the loop itself
     /// needs microseconds.
     pub stall_threshold: Duration,
+    /// A client of a listener with TLS that has not ended its handshake within so long is turned away, before it is a connection; it
+    /// counts among the connections all the while. Defaults to 10 s, some round trips of the worst line. Dials have
+    /// [`dial_timeout`](Limits::dial_timeout) for all of it.
+    pub handshake_timeout: Duration,
+    /// Handshakes of TLS that are taken further in one turn. Defaults to 8, because one costs up to a millisecond of
+    /// arithmetic, which is what open connections wait behind a storm of them.
+    pub handshakes_per_turn: usize,
     /// How long a shutdown serves what is left. Defaults to 5 s, within the patience of most supervisors.
     pub drain_timeout: Duration,
     /// Free buffers kept for later, in bytes of capacity. Defaults to 64 MiB, because fresh memory costs a quarter of the
@@ -133,6 +140,8 @@ impl Default for Limits {
             linger_bytes: 16 * 1024 * 1024,
             lingering_max: 1_024,
             stall_threshold: Duration::from_millis(500),
+            handshake_timeout: Duration::from_secs(10),
+            handshakes_per_turn: 8,
             drain_timeout: Duration::from_secs(5),
             spare_bytes: 64 * 1024 * 1024,
             read_buffer: 256 * 1024,
@@ -155,6 +164,7 @@ impl Limits {
     pub fn check(&self) -> Result<(), Error> {
         let positive = [
             (self.accepts_per_turn, "accepts_per_turn is zero: nobody would be accepted"),
+            (self.handshakes_per_turn, "handshakes_per_turn is zero: nobody would be let in by TLS"),
             (self.messages_per_turn, "messages_per_turn is zero: nothing would be delivered"),
             (self.read_bytes_per_turn, "read_bytes_per_turn is zero: nothing would be read"),
             (self.write_bytes_per_turn, "write_bytes_per_turn is zero: nothing would be written"),

@@ -16,11 +16,14 @@ pub struct Stats {
     pub open: u64,
     /// Connections that have ended.
     pub closed: u64,
-    /// Clients turned away: over the limit, by the handler, or because their socket failed before it was open.
+    /// Clients turned away: over the limit, by the handler, or because their socket or their TLS handshake failed before
+    /// they were open.
     pub refused: u64,
     /// Of those, because of their header of the PROXY protocol: none, a wrong one, not in time, or from somebody who is not
     /// trusted to send one.
     pub proxy_refused: u64,
+    /// Those of them with whom no TLS could be agreed on, or not in time.
+    pub handshakes_failed: u64,
     /// Dials that failed.
     pub dials_failed: u64,
     /// Errors of `accept`: no descriptors, or clients that were gone by then.
@@ -78,6 +81,7 @@ impl Stats {
             (&mut self.closed, other.closed),
             (&mut self.refused, other.refused),
             (&mut self.proxy_refused, other.proxy_refused),
+            (&mut self.handshakes_failed, other.handshakes_failed),
             (&mut self.dials_failed, other.dials_failed),
             (&mut self.accept_errors, other.accept_errors),
             (&mut self.frames_in, other.frames_in),

@@ -9,8 +9,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("buffer", &[]),
     ("time", &[]),
     ("connection", &["address", "buffer", "codec", "time"]),
+    // Configurations of TLS, as users make them; the sessions are in `net`.
+    ("tls", &[]),
     // What a listener wants of its clients is an option of it.
-    ("net", &["address", "proxy_protocol"]),
+    ("net", &["address", "proxy_protocol", "tls"]),
     ("handle", &["net", "reactor", "handler"]),
     ("pool", &["address", "handle", "handler", "net", "reactor"]),
     // The contract between user and loop: the one cycle, with `reactor::Context`.
@@ -29,15 +31,16 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "net",
             "proxy_protocol",
             "time",
+            "tls",
         ],
     ),
-    ("client", &["address", "buffer", "codec", "net"]),
     ("metrics", &["handle", "handler", "histogram", "reactor"]),
+    ("client", &["address", "buffer", "codec", "net", "tls"]),
     ("workers", &["handle", "handler", "reactor"]),
     ("address", &[]),
     ("proxy_protocol", &["address"]),
     // What a user says of a dial, options of its socket included.
-    ("dial", &["address", "net", "time"]),
+    ("dial", &["address", "net", "time", "tls"]),
     ("error", &["address"]),
     ("histogram", &[]),
     ("id", &["time"]),
@@ -142,6 +145,20 @@ fn sockets_and_mio_are_named_in_net_and_the_client_alone() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn rustls_is_named_in_two_folders_alone() {
+    let mut wrong = Vec::new();
+    for (file, code) in all_sources() {
+        if file.starts_with("tls/") || file.starts_with("net/tls/") || file.contains("/tests/") {
+            continue;
+        }
+        if ["rustls::", "webpki::"].iter().any(|word| code.contains(word)) {
+            wrong.push(file);
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:?}");
 }
 
 #[test]

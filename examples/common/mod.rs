@@ -4,12 +4,14 @@
 //! - `values`: durations, sizes and addresses as a person writes them
 //! - `floats`: arrays of float32 on the wire
 //! - `framing`: the framings, and the one place where a codec is chosen
+//! - `tls`: its options, where a program is built with it
 //! - `server`: the options of every server, and its life from the first line to the last
 #![allow(dead_code, unused_imports, reason = "each program uses its own part of it")]
 
 pub(crate) mod floats;
 pub(crate) mod framing;
 pub(crate) mod server;
+pub(crate) mod tls;
 pub(crate) mod values;
 
 use std::fmt::Display;

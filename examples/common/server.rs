@@ -16,6 +16,7 @@ use mainspring::{
 use serde_json::{Map, Value, json};
 
 use super::framing::FramingOptions;
+use super::tls::ServeTls;
 use super::{failure, say, start_log, values};
 
 /// The options that every server has.
@@ -65,6 +66,8 @@ pub(crate) struct ServerOptions {
     /// See [`ServerOptions::with_frame_timeout`].
     #[arg(skip)]
     frame_timeout: Option<Duration>,
+    #[command(flatten)]
+    tls: ServeTls,
 }
 
 impl ServerOptions {
@@ -98,15 +101,15 @@ impl ServerOptions {
         Ok(listening)
     }
 
-    fn listen_options(&self) -> ListenOptions {
-        let mut options = ListenOptions::default();
+    fn listen_options(&self) -> Result<ListenOptions, Box<dyn Error>> {
+        let mut options = self.tls.listen_options()?;
         options.unix_mode = self.unix_mode;
         #[cfg(feature = "proxy-protocol")]
         if self.proxy_protocol {
             let trusted = self.proxy_trust.iter().copied();
             options.proxy_protocol = Some(mainspring::proxy_protocol::ProxyProtocol::trusting(trusted));
         }
-        options
+        Ok(options)
     }
 
     fn builder<H: Handler>(&self) -> Builder {
@@ -166,7 +169,7 @@ where
     H: Handler + 'static,
 {
     let mut reactor = options.builder::<H>().build(handler(0))?;
-    let listen = options.listen_options();
+    let listen = options.listen_options()?;
     let listening = options.listen(|place| match place {
         Place::Passed(socket) => reactor.adopt_listener_with(socket, codec.clone(), &listen),
         Place::Named(address) => reactor.listen_with(address, codec.clone(), &listen),
@@ -196,7 +199,7 @@ where
         builder = builder.connections_max(max as usize);
     }
     let mut pool = builder.build(handler)?;
-    let listen = options.listen_options();
+    let listen = options.listen_options()?;
     let listening = options.listen(|place| match place {
         Place::Passed(socket) => pool.adopt_listener_with(socket, codec.clone(), &listen),
         Place::Named(address) => pool.listen_with(address, codec.clone(), &listen),
@@ -296,6 +299,7 @@ fn stats_json(stats: &Stats) -> Value {
         "closed": stats.closed,
         "refused": stats.refused,
         "proxy_refused": stats.proxy_refused,
+        "handshakes_failed": stats.handshakes_failed,
         "dials_failed": stats.dials_failed,
         "accept_errors": stats.accept_errors,
         "frames_in": stats.frames_in,

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use mainspring::codec::ByteCodec;
-use mainspring::{Address, CloseReason, ConnId, Context, DialError, Handler, Timer};
+use mainspring::{Address, CloseReason, ConnId, Context, Dial, DialError, Handler, Timer};
 
 use crate::clock::Clock;
 use crate::common::dial_failure;
@@ -79,6 +79,7 @@ pub(crate) struct Probe<C> {
     codec: C,
     /// As the user has written it.
     to: String,
+    dial: Dial,
     /// Where the first connection has succeeded: all others go there.
     server: Option<Address>,
     dialed: u32,
@@ -106,7 +107,7 @@ impl<C: ByteCodec> Handler for Probe<C> {
 
     fn on_start(&mut self, cx: &mut Context<Self>) {
         self.dialed = 1;
-        cx.connect(&self.to, self.codec.clone());
+        cx.connect(self.dial.clone(), self.codec.clone());
     }
 
     fn on_dial_failed(&mut self, cx: &mut Context<Self>, _: ConnId, error: DialError, _: Flight) {
@@ -203,11 +204,12 @@ impl<C: ByteCodec> Handler for Probe<C> {
 }
 
 impl<C: ByteCodec> Probe<C> {
-    pub(crate) fn new(options: Options, codec: C, to: String, progress: Progress) -> Probe<C> {
+    pub(crate) fn new(options: Options, codec: C, to: String, dial: Dial, progress: Progress) -> Probe<C> {
         let size = options.size as usize;
         Probe {
             codec,
             to,
+            dial,
             server: None,
             dialed: 0,
             conns: Vec::new(),
@@ -243,7 +245,10 @@ impl<C: ByteCodec> Probe<C> {
         let Some(server) = &self.server else { return };
         while self.dialed < self.options.connections && self.dialed - self.open < DIALS_AT_ONCE {
             self.dialed += 1;
-            cx.connect(server.clone(), self.codec.clone());
+            // TLS needs the name.
+            let tls = self.options.tls.is_asked_for();
+            let to = if tls { self.dial.clone() } else { Dial::from(server) };
+            cx.connect(to, self.codec.clone());
         }
     }
 

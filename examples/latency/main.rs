@@ -42,7 +42,7 @@ use common::framing::with_codec;
 use common::{failure, say, start_log};
 use load::Probe;
 use mainspring::codec::ByteCodec;
-use mainspring::{Error, Limits, Reactor};
+use mainspring::{Dial, Limits, Reactor};
 use options::Options;
 use own_server::OwnServer;
 use plot::Plot;
@@ -89,13 +89,14 @@ fn measure<C: ByteCodec>(
     codec: C,
     address: &str,
     progress: Progress,
-) -> Result<Outcome, Error> {
+) -> Result<Outcome, Box<dyn std::error::Error>> {
     let mut limits = Limits::default();
     limits.connections_max = Some(options.connections as usize);
     limits.dial_timeout = options.timeout;
     // A pipeline is as long as the user says, whatever waits already.
     limits.write_limit = usize::MAX;
-    let probe = Probe::new(options.clone(), codec, address.to_owned(), progress);
+    let dial = options.tls.secure(Dial::to(address))?;
+    let probe = Probe::new(options.clone(), codec, address.to_owned(), dial, progress);
     let mut reactor = Reactor::<Probe<C>>::builder().limits(limits).build(probe)?;
     reactor.run()?;
     Ok(reactor.into_handler().into_outcome())

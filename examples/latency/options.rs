@@ -7,6 +7,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
 use crate::common::framing::FramingOptions;
+use crate::common::tls::DialTls;
 use crate::common::values;
 use crate::figures::{grouped, plural};
 
@@ -53,6 +54,8 @@ pub(crate) struct Options {
     /// Measure each server of --compare so often
     #[arg(long, value_name = "N", requires = "compare", value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: Option<u32>,
+    #[command(flatten)]
+    pub(crate) tls: DialTls,
     /// Draw the percentile curve
     #[arg(long, value_name = "FILE.svg")]
     pub(crate) plot: Option<PathBuf>,
@@ -73,6 +76,9 @@ impl Options {
 
     /// What no option can see alone.
     fn check(&self) -> Result<(), String> {
+        if self.tls.is_asked_for() && self.address.is_none() && self.compare.is_none() {
+            return Err("--tls needs an ADDR: the server of this process speaks none".to_owned());
+        }
         let longest = self.framing.longest().min(MESSAGE_MAX);
         let shortest = u64::from(self.framing.is_raw());
         if self.size > longest || self.size < shortest {

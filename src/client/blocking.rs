@@ -2,11 +2,8 @@
 
 use std::fmt;
 use std::io;
-use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::time::Duration;
-
-use socket2::SockRef;
 
 use super::builder::Builder;
 use super::connect::Target;
@@ -297,10 +294,12 @@ impl<C: Codec> Client<C> {
         if self.finished {
             return Ok(());
         }
-        let patience = Patience::new(None);
+        let mut patience = Patience::new(self.write_timeout.or(Some(LINGER_TIMEOUT)));
         let ended = match &self.broken {
             Some(error) => Err(again(error)),
-            None => self.tcp.stream().shutdown(Shutdown::Write),
+            None => {
+                self.tcp.say_goodbye(&mut patience).and_then(|()| self.tcp.stream().shutdown(Shutdown::Write))
+            }
         };
         match ended {
             Ok(()) => {
@@ -342,12 +341,8 @@ impl<C: Codec> Client<C> {
             return false;
         }
         loop {
-            let peeked = self
-                .tcp
-                .set_nonblocking(true)
-                .and_then(|()| SockRef::from(self.tcp.stream()).peek(&mut [MaybeUninit::uninit()]));
-            match peeked {
-                Ok(n) => return n > 0,
+            match self.tcp.look() {
+                Ok(open) => return open,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
                 Err(error) => {
@@ -389,6 +384,12 @@ impl<C: Codec> Client<C> {
     pub fn set_codec(&mut self, codec: C) {
         self.codec = codec;
         self.incoming.forget_need();
+    }
+
+    /// What was agreed by TLS, given to `look`: the version, the protocol (ALPN), the server's certificates. `None` without TLS.
+    #[cfg(feature = "tls")]
+    pub fn tls<R>(&self, look: impl FnOnce(crate::tls::TlsInfo<'_>) -> R) -> Option<R> {
+        self.tcp.tls().map(|tls| look(tls.session().info()))
     }
 
     /// The peer's address.

@@ -30,6 +30,10 @@ pub struct Builder {
     connect_timeout: Option<Duration>,
     read_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
+    #[cfg(feature = "tls")]
+    tls: Option<crate::tls::Connector>,
+    #[cfg(feature = "tls")]
+    server_name: Option<String>,
 }
 
 impl Default for Builder {
@@ -39,6 +43,10 @@ impl Default for Builder {
             connect_timeout: Some(Duration::from_secs(10)),
             read_timeout: None,
             write_timeout: None,
+            #[cfg(feature = "tls")]
+            tls: None,
+            #[cfg(feature = "tls")]
+            server_name: None,
         }
     }
 }
@@ -82,14 +90,37 @@ impl Builder {
         self
     }
 
+    /// Speaks TLS. The server has to show a certificate of the host that is connected to, be that a name or an address. The
+    /// handshake is a part of connecting, and of its time limit. Defaults to plain TCP.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, connector: crate::tls::Connector) -> Builder {
+        self.tls = Some(connector);
+        self
+    }
+
+    /// Wants to see a certificate of this name, in the place of the host that is connected to, and asks the server for it (SNI).
+    /// For [`tls`](Builder::tls) alone.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn server_name(mut self, name: impl Into<String>) -> Builder {
+        self.server_name = Some(name.into());
+        self
+    }
+
     /// Connects to the first address of `target` that answers, in the resolver's order.
     ///
     /// # Errors
     /// At [`Step::Resolve`] the name is unknown or was not answered in time. At [`Step::Connect`] no address
-    /// would do: [`Error::attempts`] has each of them and why.
+    /// would do: [`Error::attempts`] has each of them and why; or the one that has answered would not do for TLS.
     pub fn connect<C: Codec>(&self, target: impl Into<Target>, codec: C) -> Result<Client<C>, Error> {
-        let (stream, address) = connect(&target.into(), &self.options, self.connect_timeout)?;
-        self.finish(stream, address, codec)
+        let patience = Patience::new(self.connect_timeout);
+        let target = target.into();
+        let (stream, address) = connect(&target, &self.options, self.connect_timeout)?;
+        #[cfg(feature = "tls")]
+        return self.finish(stream, address, target.host(), patience, codec);
+        #[cfg(not(feature = "tls"))]
+        self.finish(stream, address, None, patience, codec)
     }
 
     /// Takes in a socket that was connected elsewhere, a TCP or a Unix one. Its timeouts and its mode are overwritten, its options as far as
@@ -103,11 +134,41 @@ impl Builder {
         let failed = |error| Error::io(Step::Connect, "an adopted socket", patience.elapsed(), error);
         let peer = stream.peer_addr().map_err(failed)?;
         stream.apply(&self.options).map_err(failed)?;
-        self.finish(stream, peer, codec)
+        self.finish(stream, peer, None, Patience::new(self.connect_timeout), codec)
     }
 
-    fn finish<C: Codec>(&self, stream: AnyStream, peer: Address, codec: C) -> Result<Client<C>, Error> {
-        let tcp = Tcp::new(stream).map_err(|error| Error::io(Step::Connect, &peer, Duration::ZERO, error))?;
+    /// Makes the client, and shakes hands where it has to. `host`: the name that was connected to.
+    fn finish<C: Codec>(
+        &self,
+        stream: AnyStream,
+        peer: Address,
+        host: Option<&str>,
+        patience: Patience,
+        codec: C,
+    ) -> Result<Client<C>, Error> {
+        let failed = |patience: &Patience, error| Error::io(Step::Connect, &peer, patience.elapsed(), error);
+        #[cfg_attr(not(feature = "tls"), expect(unused_mut, reason = "only TLS changes it"))]
+        let mut tcp = Tcp::new(stream).map_err(|error| failed(&patience, error))?;
+        #[cfg(feature = "tls")]
+        if let Some(connector) = &self.tls {
+            let mut patience = patience;
+            let secured = self.session(connector, &peer, host).and_then(|tls| tcp.secure(tls, &mut patience));
+            secured.map_err(|error| failed(&patience, error))?;
+        }
+        #[cfg(not(feature = "tls"))]
+        let _ = host;
         Ok(Client::new(tcp, peer, codec, self.read_timeout, self.write_timeout))
+    }
+
+    #[cfg(feature = "tls")]
+    fn session(
+        &self,
+        connector: &crate::tls::Connector,
+        peer: &Address,
+        host: Option<&str>,
+    ) -> std::io::Result<super::tls::Tls> {
+        let address = || peer.ip().map_or_else(String::new, |peer| peer.ip().to_string());
+        let name = self.server_name.clone().or_else(|| host.map(str::to_owned)).unwrap_or_else(address);
+        super::tls::Tls::new(connector, &name)
     }
 }

@@ -28,6 +28,20 @@ enum Inner {
     Addresses(Vec<Address>),
 }
 
+#[cfg(feature = "tls")]
+impl Target {
+    /// The host's name, if it is connected to by one.
+    pub(super) fn host(&self) -> Option<&str> {
+        let Inner::Name(name) = &self.0 else { return None };
+        if name.starts_with("unix:") {
+            return None;
+        }
+        let (host, _) = name.rsplit_once(':')?;
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        Some(host.strip_suffix('.').unwrap_or(host))
+    }
+}
+
 impl From<&str> for Target {
     fn from(name: &str) -> Target {
         Target(Inner::Name(name.to_owned()))

@@ -12,6 +12,9 @@ mod error;
 mod incoming;
 mod outgoing;
 mod parts;
+mod sealed;
+#[cfg(feature = "tls")]
+mod tls;
 mod wire;
 
 pub use blocking::{Client, TryRecv};

@@ -57,9 +57,16 @@ impl<C: Codec> Client<C> {
     /// Hands out the socket, with what was read and not delivered, and what was begun and not sent.
     ///
     /// # Errors
-    /// At [`Step::Connect`]: the socket cannot be set back to blocking.
+    /// At [`Step::Connect`]: the socket cannot be set back to blocking; or it speaks TLS, and would be of no use to others.
     pub fn into_std(self) -> Result<Parts, Error> {
         let Client { tcp, peer, incoming, outgoing, .. } = self;
+        if tcp.is_sealed() {
+            let error = io::Error::new(
+                io::ErrorKind::Unsupported,
+                "a socket under TLS is of no use without its session",
+            );
+            return Err(Error::io(Step::Connect, peer, Duration::ZERO, error));
+        }
         match tcp.into_std() {
             Ok(stream) => Ok(Parts {
                 stream,

@@ -40,7 +40,7 @@ impl Patience {
 
     /// How long the next system call may wait; none when time is up. The first one may always be made, and has the whole
     /// time, so that the socket's own timeout is the same in each call and need not be set again.
-    fn next_wait(&mut self) -> Option<Wait> {
+    pub(super) fn next_wait(&mut self) -> Option<Wait> {
         let first = !std::mem::replace(&mut self.begun, true);
         match self.limit {
             None => Some(Wait::Forever),
@@ -185,11 +185,13 @@ fn verdict(error: &io::Error, wait: Wait) -> Verdict {
 /// A socket of the system. The timeouts and the mode are set when they change, and not for each call.
 #[derive(Debug)]
 pub(super) struct Tcp {
-    stream: Arc<AnyStream>,
+    pub(super) stream: Arc<AnyStream>,
     /// What the socket's timeouts are set to.
     read_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
     nonblocking: bool,
+    #[cfg(feature = "tls")]
+    pub(super) tls: Option<Box<super::tls::Tls>>,
 }
 
 impl Tcp {
@@ -198,7 +200,14 @@ impl Tcp {
         stream.set_nonblocking(false)?;
         stream.set_read_timeout(None)?;
         stream.set_write_timeout(None)?;
-        Ok(Tcp { stream: Arc::new(stream), read_timeout: None, write_timeout: None, nonblocking: false })
+        Ok(Tcp {
+            stream: Arc::new(stream),
+            read_timeout: None,
+            write_timeout: None,
+            nonblocking: false,
+            #[cfg(feature = "tls")]
+            tls: None,
+        })
     }
 
     pub(super) fn stream(&self) -> &AnyStream {
@@ -209,7 +218,12 @@ impl Tcp {
     /// never waits: whether calls wait is a matter of the socket, for both.
     pub(super) fn split(mut self) -> io::Result<(Tcp, Tcp, Arc<AnyStream>)> {
         self.set_nonblocking(false)?;
-        let writing = Tcp { stream: Arc::clone(&self.stream), ..self };
+        let writing = Tcp {
+            stream: Arc::clone(&self.stream),
+            #[cfg(feature = "tls")]
+            tls: self.tls.as_mut().map(|tls| Box::new(tls.split())),
+            ..self
+        };
         let stream = Arc::clone(&self.stream);
         Ok((self, writing, stream))
     }
@@ -236,6 +250,28 @@ impl Tcp {
 
 impl Socket for Tcp {
     fn read(&mut self, into: &mut [u8], wait: Wait) -> io::Result<usize> {
+        #[cfg(feature = "tls")]
+        if let Some(mut tls) = self.tls.take() {
+            let read = tls.read(self, into, wait);
+            self.tls = Some(tls);
+            return read;
+        }
+        self.raw_read(into, wait)
+    }
+
+    fn write(&mut self, slices: &[IoSlice<'_>], wait: Wait) -> io::Result<usize> {
+        #[cfg(feature = "tls")]
+        if let Some(mut tls) = self.tls.take() {
+            let written = tls.write(self, slices, wait);
+            self.tls = Some(tls);
+            return written;
+        }
+        self.raw_write(slices, wait)
+    }
+}
+
+impl Tcp {
+    pub(super) fn raw_read(&mut self, into: &mut [u8], wait: Wait) -> io::Result<usize> {
         self.set_nonblocking(wait == Wait::Never)?;
         let timeout = if let Wait::AtMost(time) = wait { Some(time) } else { None };
         if wait != Wait::Never && self.read_timeout != timeout {
@@ -245,7 +281,7 @@ impl Socket for Tcp {
         (&*self.stream).read(into)
     }
 
-    fn write(&mut self, slices: &[IoSlice<'_>], wait: Wait) -> io::Result<usize> {
+    pub(super) fn raw_write(&mut self, slices: &[IoSlice<'_>], wait: Wait) -> io::Result<usize> {
         self.set_nonblocking(wait == Wait::Never)?;
         let timeout = if let Wait::AtMost(time) = wait { Some(time) } else { None };
         if wait != Wait::Never && self.write_timeout != timeout {

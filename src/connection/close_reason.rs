@@ -42,13 +42,18 @@ pub enum CloseReason {
     Shutdown,
     /// Its socket was handed out, see `Context::detach`.
     Detached,
+    /// The peer, or something between, broke the rules of TLS: what came could not be opened. The text says why.
+    Tls(io::Error),
+    /// The stream ended without TLS' own end (close_notify): somebody may have cut it. What came before was delivered, what
+    /// was owed and queued was sent, and a frame that had no end of its own was not taken for one.
+    TlsTruncated,
     /// The code that served it panicked: the handler, or a job of a [pool of workers](crate::workers::Pool).
     Panicked,
 }
 
 impl CloseReason {
     /// How many kinds there are.
-    pub(crate) const KINDS: usize = 16;
+    pub(crate) const KINDS: usize = 18;
 
     /// The names of all kinds, in the order of [`kind`](CloseReason::kind).
     pub(crate) const NAMES: [&'static str; CloseReason::KINDS] = [
@@ -68,6 +73,8 @@ impl CloseReason {
         "frame_timeout",
         "write_timeout",
         "panic",
+        "tls_error",
+        "tls_truncated",
     ];
 
     /// The kind's place in the counters.
@@ -89,6 +96,8 @@ impl CloseReason {
             CloseReason::FrameTimeout => 13,
             CloseReason::WriteTimeout => 14,
             CloseReason::Panicked => 15,
+            CloseReason::Tls(_) => 16,
+            CloseReason::TlsTruncated => 17,
         }
     }
 
@@ -103,6 +112,8 @@ impl CloseReason {
             io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
                 CloseReason::Reset
             }
+            // No system answers so: it is TLS' own.
+            io::ErrorKind::InvalidData => CloseReason::Tls(error),
             _ => CloseReason::Io(error),
         }
     }
@@ -139,6 +150,8 @@ impl fmt::Display for CloseReason {
             CloseReason::MemoryLimit => f.write_str("the largest holder of too much memory"),
             CloseReason::FrameTooLong(error) | CloseReason::BadFrame(error) => error.fmt(f),
             CloseReason::Io(error) => error.fmt(f),
+            CloseReason::Tls(error) => write!(f, "TLS: {error}"),
+            CloseReason::TlsTruncated => f.write_str("the stream was cut before the end of TLS"),
             CloseReason::Shutdown => f.write_str("shut down"),
             CloseReason::Detached => f.write_str("its socket was handed out"),
             CloseReason::Panicked => f.write_str("its handler panicked"),

@@ -58,6 +58,12 @@ const NUMBERS: &[Number] = &[
         "connections_refused_by_proxy_header",
         "Those of them whose header of the PROXY protocol was missing, wrong, late or not trusted."
     ),
+    number!(
+        handshakes_failed,
+        Counter,
+        "handshakes_failed",
+        "Those of them with whom no TLS could be agreed on."
+    ),
     number!(dials_failed, Counter, "dials_failed", "Dials that failed."),
     number!(
         accept_errors,

@@ -24,6 +24,8 @@ impl Stream {
         match self {
             #[cfg(unix)]
             Stream::Unix(stream) => ask(stream),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.inner().credentials(),
             Stream::Nothing => Err(io::ErrorKind::NotConnected.into()),
             _ => Err(io::Error::new(io::ErrorKind::Unsupported, "only a Unix socket's peer has credentials")),
         }

@@ -7,7 +7,7 @@ use super::Stream;
 /// What a read brought.
 #[derive(Debug)]
 pub(crate) enum Received {
-    /// So many bytes. `drained`: there is nothing more at the moment, and an event will tell of the next.
+    /// So many bytes; none where TLS had something to say to itself alone. `drained`: there is nothing more at the moment, and an event will tell of the next.
     Some {
         /// How many.
         n: usize,
@@ -63,6 +63,10 @@ const SHORT_MEANS_DONE: bool = cfg!(all(
 #[inline]
 pub(crate) fn receive(stream: &mut Stream, into: &mut [u8], trust: bool) -> Received {
     debug_assert!(!into.is_empty(), "a read into nothing would look like the end");
+    #[cfg(feature = "tls")]
+    if let Stream::Tls(tls) = stream {
+        return tls.receive(into, trust);
+    }
     loop {
         return match stream.read(into) {
             Ok(0) => Received::End,
@@ -82,11 +86,19 @@ pub(crate) fn receive(stream: &mut Stream, into: &mut [u8], trust: bool) -> Rece
 /// Writes one slice once.
 #[inline]
 pub(crate) fn send(stream: &mut Stream, bytes: &[u8]) -> Written {
+    #[cfg(feature = "tls")]
+    if let Stream::Tls(tls) = stream {
+        return tls.send(bytes);
+    }
     judge(stream, bytes.len(), |stream| stream.write(bytes))
 }
 
 /// Writes several slices, of `total` bytes, once.
 pub(crate) fn send_vectored(stream: &mut Stream, slices: &[IoSlice<'_>], total: usize) -> Written {
+    #[cfg(feature = "tls")]
+    if let Stream::Tls(tls) = stream {
+        return tls.send_vectored(slices);
+    }
     judge(stream, total, |stream| stream.write_slices(slices))
 }
 

@@ -219,6 +219,10 @@ impl World {
     }
 
     pub(super) fn register(&self, stream: &Stream, source: Source) {
+        #[cfg(feature = "tls")]
+        if let Stream::Tls(tls) = stream {
+            return self.register(tls.inner(), source);
+        }
         let Stream::Mem(stream) = stream else { return };
         let mut state = self.state();
         let link = &mut state.links[stream.link];

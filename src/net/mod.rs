@@ -14,9 +14,12 @@ mod options;
 mod poller;
 mod resolve;
 mod resolver;
+mod sealed;
 mod signal;
 mod spin;
 mod stream;
+#[cfg(feature = "tls")]
+mod tls;
 #[cfg(unix)]
 pub(crate) mod unix;
 
@@ -33,10 +36,13 @@ pub(crate) use poller::GREETING_MAX;
 pub(crate) use poller::{ATTEMPT_MAX, Poller, Readiness, Ready, Source, TOKENS_CARRY_GENERATION, Waker};
 pub use resolve::{ToAddresses, resolve};
 pub(crate) use resolver::{Found, Resolver};
+pub(crate) use sealed::Handshake;
 #[cfg(unix)]
 use signal::write_bytes;
 pub(crate) use signal::write_slices;
 pub(crate) use stream::{Dialed, Stream};
+#[cfg(feature = "tls")]
+pub(crate) use tls::{Session, failed as tls_failed};
 
 /// The answer to a Unix address where there are no Unix sockets.
 #[cfg(not(unix))]

@@ -84,6 +84,9 @@ pub struct ListenOptions {
     pub proxy_protocol: Option<crate::proxy_protocol::ProxyProtocol>,
     /// Options of the accepted connections. Those that a system lets them inherit are set once, on the listener.
     pub socket: SocketOptions,
+    /// Serves TLS to all clients of this listener, see [`tls`](crate::tls). Defaults to none.
+    #[cfg(feature = "tls")]
+    pub tls: Option<crate::tls::Acceptor>,
 }
 
 impl Default for ListenOptions {
@@ -98,7 +101,17 @@ impl Default for ListenOptions {
             #[cfg(feature = "proxy-protocol")]
             proxy_protocol: None,
             socket: SocketOptions::default(),
+            #[cfg(feature = "tls")]
+            tls: None,
         }
+    }
+}
+
+#[cfg(feature = "tls")]
+impl ListenOptions {
+    /// The default options, with TLS.
+    pub fn tls(acceptor: crate::tls::Acceptor) -> ListenOptions {
+        ListenOptions { tls: Some(acceptor), ..ListenOptions::default() }
     }
 }
 

@@ -23,6 +23,9 @@ pub(crate) enum Stream {
     Tcp(mio::net::TcpStream),
     #[cfg(unix)]
     Unix(mio::net::UnixStream),
+    /// Its reads and writes are in `io.rs`, as TLS judges them itself.
+    #[cfg(feature = "tls")]
+    Tls(Box<super::tls::TlsStream>),
     /// The stream of a dial that has no answer yet.
     Nothing,
     #[cfg(test)]
@@ -105,6 +108,8 @@ impl Stream {
             Stream::Tcp(stream) => Some(AnyStream::Tcp(stream.into())),
             #[cfg(unix)]
             Stream::Unix(stream) => Some(AnyStream::Unix(stream.into())),
+            #[cfg(feature = "tls")]
+            Stream::Tls(_) => None,
             Stream::Nothing => None,
             #[cfg(test)]
             Stream::Mem(_) => None,
@@ -117,6 +122,8 @@ impl Stream {
             Stream::Tcp(stream) => stream.read(into),
             #[cfg(unix)]
             Stream::Unix(stream) => stream.read(into),
+            #[cfg(feature = "tls")]
+            Stream::Tls(_) => Err(not_here()),
             Stream::Nothing => Err(nothing()),
             #[cfg(test)]
             Stream::Mem(stream) => stream.read(into),
@@ -132,6 +139,8 @@ impl Stream {
                 let stream = &*stream;
                 stream.try_io(|| super::write_bytes(SockRef::from(stream), bytes))
             }
+            #[cfg(feature = "tls")]
+            Stream::Tls(_) => Err(not_here()),
             Stream::Nothing => Err(nothing()),
             #[cfg(test)]
             Stream::Mem(stream) => stream.write(bytes),
@@ -149,6 +158,8 @@ impl Stream {
                 let stream = &*stream;
                 stream.try_io(|| write_slices(SockRef::from(stream), slices))
             }
+            #[cfg(feature = "tls")]
+            Stream::Tls(_) => Err(not_here()),
             Stream::Nothing => Err(nothing()),
             #[cfg(test)]
             Stream::Mem(stream) => stream.write_slices(slices),
@@ -164,6 +175,8 @@ impl Stream {
             // A descriptor that the peer has sent along cuts a read short, and no event comes for what is behind it.
             #[cfg(unix)]
             Stream::Unix(_) => false,
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.inner().is_short_when_drained(),
             #[cfg(test)]
             Stream::Mem(stream) => stream.is_whole(),
         }
@@ -177,6 +190,8 @@ impl Stream {
             Stream::Tcp(_) | Stream::Nothing => false,
             #[cfg(unix)]
             Stream::Unix(_) => true,
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.inner().keeps_input_when_cut(),
             #[cfg(test)]
             Stream::Mem(_) => false,
         }
@@ -188,6 +203,8 @@ impl Stream {
             Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
             #[cfg(unix)]
             Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.shut_down_writing(),
             Stream::Nothing => Err(nothing()),
             #[cfg(test)]
             Stream::Mem(stream) => stream.shut_down_writing(),
@@ -201,6 +218,8 @@ impl Stream {
             Stream::Tcp(stream) => drop(SockRef::from(&*stream).set_linger(Some(Duration::ZERO))),
             #[cfg(unix)]
             Stream::Unix(_) => {}
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.inner_mut().reset_on_close(),
             Stream::Nothing => {}
             #[cfg(test)]
             Stream::Mem(stream) => stream.reset_on_close(),
@@ -212,6 +231,8 @@ impl Stream {
             Stream::Tcp(stream) => stream.take_error(),
             #[cfg(unix)]
             Stream::Unix(stream) => stream.take_error(),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.inner().take_error(),
             Stream::Nothing => Ok(Some(nothing())),
             #[cfg(test)]
             Stream::Mem(stream) => Ok(stream.take_error()),
@@ -223,6 +244,8 @@ impl Stream {
             Stream::Tcp(stream) => stream.peer_addr().map(Address::Ip),
             #[cfg(unix)]
             Stream::Unix(stream) => stream.peer_addr().map(|name| super::unix::address(&name)),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.inner().peer_address(),
             Stream::Nothing => Err(nothing()),
             #[cfg(test)]
             Stream::Mem(stream) => stream.dialed_address(),
@@ -234,6 +257,8 @@ impl Stream {
             Stream::Tcp(stream) => stream.local_addr().map(Address::Ip),
             #[cfg(unix)]
             Stream::Unix(stream) => stream.local_addr().map(|name| super::unix::address(&name)),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.inner().local_address(),
             Stream::Nothing => Err(nothing()),
             #[cfg(test)]
             Stream::Mem(stream) => Ok(stream.local_address()),
@@ -248,6 +273,8 @@ impl Stream {
             }
             #[cfg(unix)]
             Stream::Unix(stream) => options.apply_unix(&SockRef::from(&*stream)),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.inner_mut().apply(options),
             Stream::Nothing => Err(nothing()),
             #[cfg(test)]
             Stream::Mem(_) => Ok(()),
@@ -259,6 +286,8 @@ impl Stream {
             Stream::Tcp(stream) => registry.register(stream, token, INTEREST),
             #[cfg(unix)]
             Stream::Unix(stream) => registry.register(stream, token, INTEREST),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.inner_mut().register(registry, token),
             Stream::Nothing => Err(nothing()),
             #[cfg(test)]
             Stream::Mem(_) => Err(io::ErrorKind::Unsupported.into()),
@@ -271,6 +300,8 @@ impl Stream {
             Stream::Tcp(stream) => registry.reregister(stream, token, INTEREST),
             #[cfg(unix)]
             Stream::Unix(stream) => registry.reregister(stream, token, INTEREST),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.inner_mut().rename(registry, token),
             Stream::Nothing => Err(nothing()),
             #[cfg(test)]
             Stream::Mem(_) => Err(io::ErrorKind::Unsupported.into()),
@@ -282,11 +313,18 @@ impl Stream {
             Stream::Tcp(stream) => registry.deregister(stream),
             #[cfg(unix)]
             Stream::Unix(stream) => registry.deregister(stream),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.inner_mut().deregister(registry),
             Stream::Nothing => Ok(()),
             #[cfg(test)]
             Stream::Mem(_) => Ok(()),
         }
     }
+}
+
+#[cfg(feature = "tls")]
+fn not_here() -> io::Error {
+    io::ErrorKind::Unsupported.into()
 }
 
 fn nothing() -> io::Error {

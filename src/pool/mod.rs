@@ -188,7 +188,7 @@ where
                 Listener::bind_many(&address, options, self.reactors.len())
             };
             let added = match bound {
-                Ok(listeners) => self.add(listeners, &address, &codec, options.connections_max),
+                Ok(listeners) => self.add(listeners, &address, &codec, options),
                 Err(source) => Err(Error::Listen { address, source }),
             };
             match added {
@@ -223,7 +223,7 @@ where
         options: &ListenOptions,
     ) -> Result<Listening, Error> {
         let (listener, address) = Listener::adopt(listener.into(), options).map_err(Error::Adopt)?;
-        self.add(vec![listener], &address, &codec, options.connections_max)
+        self.add(vec![listener], &address, &codec, options)
     }
 
     /// Gives each reactor its listener, in the order of them. Those for which there is none get their clients from the
@@ -233,7 +233,7 @@ where
         listeners: Vec<Listener>,
         address: &Address,
         codec: &H::Codec,
-        connections_max: Option<usize>,
+        options: &ListenOptions,
     ) -> Result<Listening, Error> {
         let hands_out = listeners.len() < self.reactors.len();
         let local = match listeners.first().map(Listener::local_address) {
@@ -248,7 +248,7 @@ where
             let listener = listeners.next().unwrap_or_else(|| Listener::Elsewhere(local.clone()));
             let (address, codec) = (address.clone(), codec.clone());
             let leads = hands_out && index == LEADER;
-            match reactor.add_pool_listener(Ok(listener), address, codec, connections_max, leads) {
+            match reactor.add_pool_listener(Ok(listener), address, codec, options, leads) {
                 Ok(listening) => added.push((index, listening)),
                 Err(error) => failed = Some(error),
             }

@@ -74,8 +74,9 @@ impl<H: Handler> Reactor<H> {
         header: Header,
     ) {
         let now = self.cx.tick;
-        let inserted = stream.and_then(|stream| {
-            let mut live = Live::new(stream, peer, codec, Phase::Opening, now);
+        let inserted = stream.and_then(|stream| self.cx.secure(listener, stream)).and_then(|stream| {
+            let phase = if stream.is_sealed() { Phase::Handshaking } else { Phase::Opening };
+            let mut live = Live::new(stream, peer, codec, phase, now);
             live.listener = Some(listener);
             if header.is_some() {
                 live.extras().header = header;
@@ -85,6 +86,9 @@ impl<H: Handler> Reactor<H> {
         match inserted {
             Ok(conn) => {
                 self.cx.count_accepted(conn, true);
+                if self.cx.table.get(conn).is_some_and(|live| live.phase == Phase::Handshaking) {
+                    return self.cx.begin_handshake(conn);
+                }
                 self.open(conn);
             }
             Err(error) => {

@@ -37,7 +37,9 @@ impl<H: Handler> Context<H> {
         options: &ListenOptions,
     ) -> Result<Listening, Error> {
         let (listener, address) = Listener::adopt(listener.into(), options).map_err(Error::Adopt)?;
-        self.add_listener(Ok(listener), address, codec, options.connections_max)
+        let listening = self.add_listener(Ok(listener), address, codec, options.connections_max)?;
+        self.secure_listener(&listening, options);
+        Ok(listening)
     }
 
     /// Another thread's socket. There is nobody to tell when it cannot be taken in.

@@ -43,6 +43,8 @@ struct UnderWay {
     options: SocketOptions,
     until: Instant,
     stage: Stage,
+    #[cfg(feature = "tls")]
+    secure: Option<crate::dial::Secure>,
 }
 
 #[derive(Debug)]
@@ -126,16 +128,25 @@ impl<H: Handler> Context<H> {
         self.watch(conn, within, Deadline::Dial(conn));
         let options = dial.options.unwrap_or(self.dial_options);
         let until = deadline(self.now, within);
+        #[cfg(feature = "tls")]
+        let secure = dial.secure();
+        let under_way = |stage| UnderWay {
+            options,
+            until,
+            stage,
+            #[cfg(feature = "tls")]
+            secure,
+        };
         match dial.target {
             Target::Malformed(text) => self.fail_dial(conn, DialError::Malformed { text }),
             Target::Name { host, port } => {
                 let stage = Stage::LookingUp(format!("{host}:{port}"));
-                self.dials.under_way.insert(conn, UnderWay { options, until, stage });
+                self.dials.under_way.insert(conn, under_way(stage));
                 self.resolver.look_up(conn, &host, port);
             }
             Target::Addresses(addresses) => {
                 let stage = Stage::Racing(Race::new(addresses, self.now, within), None);
-                self.dials.under_way.insert(conn, UnderWay { options, until, stage });
+                self.dials.under_way.insert(conn, under_way(stage));
                 self.advance_dial(conn);
             }
         }
@@ -225,6 +236,9 @@ impl<H: Handler> Context<H> {
 
     /// There was no answer in time.
     pub(super) fn dial_timed_out(&mut self, conn: ConnId) {
+        if self.table.get(conn).is_some_and(|live| live.phase == Phase::Handshaking) {
+            return self.handshake_timed_out(conn);
+        }
         let attempts = self.take_attempts(conn);
         self.fail_dial(conn, DialError::TimedOut { attempts });
     }
@@ -282,6 +296,12 @@ impl<H: Handler> Reactor<H> {
         let Some(Attempt { dial: conn, address, stream }) = self.cx.dials.attempts.remove(&number) else {
             return;
         };
+        #[cfg(feature = "tls")]
+        if let Some(secure) = self.cx.dials.under_way.get_mut(&conn).and_then(|dial| dial.secure.take()) {
+            self.cx.stop_dial(conn);
+            let read_closed = readiness.has(Readiness::READ_CLOSED);
+            return self.dial_is_connected(conn, stream, address, read_closed, &secure);
+        }
         self.cx.stop_dial(conn);
         let Some(live) = self.cx.table.get_mut(conn) else { return };
         if let Some(key) = live.watch.take() {

@@ -42,7 +42,7 @@ impl<H: Handler> Context<H> {
     /// No further message in or out; what is queued is still sent. Then it ends for `reason`. A dial is cancelled.
     pub(super) fn begin_close(&mut self, conn: ConnId, reason: CloseReason) {
         match self.table.get(conn).map(|live| live.phase) {
-            Some(Phase::Dialing | Phase::Opening) => self.end(conn, reason),
+            Some(Phase::Dialing | Phase::Handshaking | Phase::Opening) => self.end(conn, reason),
             _ => self.begin_end(conn, Phase::Closing, reason),
         }
     }
@@ -94,12 +94,17 @@ impl<H: Handler> Context<H> {
     /// Whether that was the last thing a connection on its way to the end waited for; if so, it ends.
     pub(super) fn finish_if_done(&mut self, conn: ConnId) {
         let Some(live) = self.table.get_mut(conn) else { return };
-        let done = live.outbox.is_empty()
+        let done = !live.has_output()
             && match live.phase {
                 Phase::Finishing => live.owed == 0,
                 Phase::Closing => true,
                 _ => false,
             };
+        if done && !live.stream.say_goodbye() {
+            // The last word waits for room, as all before it did.
+            live.writable = false;
+            return;
+        }
         if done {
             let reason = live.reason.take().map_or(CloseReason::Local, |reason| *reason);
             self.end(conn, reason);
@@ -112,7 +117,7 @@ impl<H: Handler> Context<H> {
         let Some(live) = self.table.get_mut(conn) else { return };
         match live.phase {
             Phase::Ended => return,
-            Phase::Dialing | Phase::Opening => {
+            Phase::Dialing | Phase::Handshaking | Phase::Opening => {
                 let error = match reason {
                     CloseReason::Io(error) => DialError::Io(error),
                     CloseReason::SlowConsumer | CloseReason::MemoryLimit => DialError::Overflow,
@@ -125,8 +130,8 @@ impl<H: Handler> Context<H> {
         live.phase = Phase::Ended;
         live.halts.set(Halt::Phase);
         live.inbox.release(&mut self.pool);
-        self.drain.note_lost(live.outbox.bytes());
-        if !live.outbox.is_empty() {
+        self.drain.note_lost(live.queued());
+        if live.has_output() {
             live.output = OurSide::Lost;
         }
         live.outbox.clear(&mut self.pool);
@@ -223,7 +228,7 @@ impl<H: Handler> Context<H> {
     }
 
     /// Lets go of the socket of a connection that has ended: by a reset, in order, or after it has lingered.
-    fn retire(&mut self, conn: ConnId, reset: bool, until: Option<Instant>) {
+    pub(super) fn retire(&mut self, conn: ConnId, reset: bool, until: Option<Instant>) {
         while self.table.lingering() >= self.limits.lingering_max.max(1) && self.cut_oldest_lingering() {}
         let Some(live) = self.table.remove(conn) else { return };
         let discarded = live.discarded();
@@ -231,7 +236,13 @@ impl<H: Handler> Context<H> {
         if reset {
             stream.reset_on_close();
         }
-        let Some(until) = until else { return };
+        let Some(until) = until else {
+            if !reset {
+                // As far as there is room.
+                stream.say_goodbye();
+            }
+            return;
+        };
         if stream.shut_down_writing().is_err() {
             return;
         }
@@ -344,6 +355,10 @@ impl<H: Handler> Reactor<H> {
     fn reap_dials(&mut self) {
         for (conn, error) in std::mem::take(&mut self.cx.dials_failed) {
             let session = self.cx.strip(conn);
+            if self.cx.table.get(conn).is_some_and(|live| live.listener.is_some()) {
+                self.cx.turned_away(conn, &error);
+                continue;
+            }
             debug!("dial {conn} failed: {error}");
             self.cx.stats.dials_failed += 1;
             self.redial(conn, None);

@@ -11,7 +11,7 @@ use slab::Slab;
 
 use super::attempts::Dials;
 use super::listeners::ListenerEntry;
-use super::live::{OurSide, Phase};
+use super::live::{Live, OurSide, Phase};
 use super::log_gate::LogGate;
 use super::memory::Memory;
 use super::pace::Pace;
@@ -102,6 +102,8 @@ pub struct Context<H: Handler> {
     pub(super) dials_failed: Vec<(ConnId, DialError)>,
     /// Those whose socket the handler asked for.
     pub(super) detaching: Vec<ConnId>,
+    /// Those whose TLS handshake may go on.
+    pub(super) handshaking: VecDeque<ConnId>,
     /// Lingering sockets, oldest first.
     pub(super) lingerers: VecDeque<ConnId>,
     /// The last batch of events was full, so that more may wait: inactivity is not judged. The poller's descriptor may not
@@ -186,6 +188,7 @@ impl<H: Handler> Context<H> {
             greetings: super::greetings::Greetings::default(),
             dials_failed: Vec::new(),
             detaching: Vec::new(),
+            handshaking: VecDeque::new(),
             lingerers: VecDeque::new(),
             batch_was_full: false,
             trim_armed: false,
@@ -242,7 +245,7 @@ impl<H: Handler> Context<H> {
     /// Bytes that wait to be sent on `conn`. Zero for the gone.
     pub fn queued(&mut self, conn: ConnId) -> usize {
         self.end_series();
-        self.table.get(conn).map_or(0, |live| live.outbox.bytes())
+        self.table.get(conn).map_or(0, Live::queued)
     }
 
     /// What the handler keeps for `conn`. `None` once `on_close` has been given it.
@@ -344,10 +347,10 @@ impl<H: Handler> Context<H> {
 
     /// Takes the socket of `conn` out of the reactor, at the end of this turn: `on_detach` gets it with the bytes that
     /// were read and not delivered, then `on_close` comes with [`CloseReason::Detached`]. No further message is delivered.
-    /// False when it is gone or not open.
+    /// False when it is gone or not open, and under TLS, whose socket is of no use without its session.
     pub fn detach(&mut self, conn: ConnId) -> bool {
         let Some(live) = self.table.get_mut(conn) else { return false };
-        if live.phase != Phase::Open {
+        if live.phase != Phase::Open || live.stream.is_sealed() {
             return false;
         }
         live.halts.set(Halt::Phase);

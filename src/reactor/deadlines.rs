@@ -24,7 +24,7 @@ impl<C: Codec, S: Default> Live<C, S> {
     /// Those that judge the peer's input stand still while it is we who do not read, or who owe it an answer: they begin
     /// anew at `now`.
     fn earliest(&self, limits: &Limits, now: Instant, tick: Tick) -> Option<(Instant, CloseReason)> {
-        let stuck = !self.outbox.is_empty() && !self.rated.is_held();
+        let stuck = self.has_output() && !self.rated.is_held();
         let halted =
             [Halt::Handler, Halt::Rate, Halt::Workers].into_iter().any(|halt| self.halts.contains(halt));
         let ours = (halted || self.owed > 0 || self.rated.is_held()) && !stuck;
@@ -101,7 +101,7 @@ impl<H: Handler> Context<H> {
     /// slowly may have taken megabytes by then, in silence, and for longer than a deadline.
     pub(super) fn try_outbox(&mut self, conn: ConnId) {
         let Some(live) = self.table.get_mut(conn) else { return };
-        if !live.outbox.is_empty() && !live.writable {
+        if live.has_output() && !live.writable {
             live.writable = true;
             self.flush(conn);
         }

@@ -74,10 +74,10 @@ impl<H: Handler> Context<H> {
 
 impl<H: Handler> Reactor<H> {
     /// Takes the socket of `conn` out of the reactor, now: between turns nothing is in the middle of anything. The handler
-    /// gets `on_close` with [`CloseReason::Detached`](crate::CloseReason::Detached). `None` when the connection is not open.
+    /// gets `on_close` with [`CloseReason::Detached`](crate::CloseReason::Detached). `None` when the connection is not open, or under TLS.
     pub fn into_std(&mut self, conn: ConnId) -> Option<Detached> {
         let live = self.cx.table.get(conn)?;
-        if live.phase != Phase::Open || live.halts.contains(Halt::Phase) {
+        if live.phase != Phase::Open || live.halts.contains(Halt::Phase) || live.stream.is_sealed() {
             return None;
         }
         let (detached, session) = self.cx.take_out(conn)?;

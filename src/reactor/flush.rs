@@ -40,7 +40,7 @@ impl<H: Handler> Context<H> {
         let Context { table, pool, stats, tick, memory, dirty, .. } = self;
         let Some(live) = table.get_mut(conn) else { return };
         live.dirty = false;
-        if live.writable && !live.outbox.is_empty() && live.phase >= Phase::Open && budget > 0 {
+        if live.writable && live.has_output() && live.phase >= Phase::Open && budget > 0 {
             let bytes = stats.bytes_out;
             let wrote = live.write(pool, stats, *tick, budget);
             if live.waits {
@@ -60,7 +60,7 @@ impl<H: Handler> Context<H> {
             && !live.overflowed
             && live.held() == live.counted
             && live.output != OurSide::Ending;
-        if live.outbox.is_empty() {
+        if !live.has_output() {
             live.waits = false;
         } else if !live.waits {
             (live.waits, live.moved) = (true, *tick);
@@ -107,7 +107,7 @@ impl<H: Handler> Context<H> {
             }
         }
         let Some(live) = self.table.get_mut(conn) else { return };
-        if live.output == OurSide::Ending && live.phase == Phase::Open && live.outbox.is_empty() {
+        if live.output == OurSide::Ending && live.phase == Phase::Open && !live.has_output() {
             live.output = OurSide::Ended;
             // It fails on a socket that is broken, and that has an event of its own.
             drop(live.stream.shut_down_writing());
@@ -115,7 +115,7 @@ impl<H: Handler> Context<H> {
         if live.overflowed && live.outbox.bytes() <= low_mark {
             live.overflowed = false;
         }
-        if live.phase >= Phase::Finishing && live.outbox.is_empty() {
+        if live.phase >= Phase::Finishing && !live.has_output() {
             self.finish_if_done(conn);
         }
         self.account(conn);
@@ -124,6 +124,25 @@ impl<H: Handler> Context<H> {
 
 impl<C: Codec, S: Default> Live<C, S> {
     fn write(&mut self, pool: &mut Pool, stats: &mut Stats, now: Tick, mut budget: usize) -> Wrote {
+        if self.stream.holds_output() {
+            // It goes before what is in the outbox.
+            let full = match self.stream.push() {
+                Written::Some { n, full } => {
+                    if n > 0 {
+                        (self.active, self.moved) = (now, now);
+                        self.spoke = true;
+                    }
+                    stats.frames_out += self.stream.count_out(0);
+                    full
+                }
+                Written::Full => true,
+                Written::Failed(error) => return Wrote::Failed(CloseReason::from_io(error)),
+            };
+            if full {
+                self.writable = false;
+                return Wrote::Done;
+            }
+        }
         while !self.outbox.is_empty() {
             let written = match self.outbox.single() {
                 Some(bytes) => send(&mut self.stream, &bytes[..bytes.len().min(budget)]),
@@ -138,7 +157,7 @@ impl<C: Codec, S: Default> Live<C, S> {
                     (self.active, self.moved) = (now, now);
                     self.spoke = true;
                     stats.bytes_out += n as u64;
-                    stats.frames_out += self.outbox.advance(n, pool);
+                    stats.frames_out += self.stream.count_out(self.outbox.advance(n, pool));
                     if full {
                         self.writable = false;
                         break;

@@ -49,6 +49,8 @@ pub(super) struct ListenerEntry<C> {
     /// Its connections that are open, and the most that may be.
     connections: usize,
     connections_max: usize,
+    #[cfg(feature = "tls")]
+    pub(super) acceptor: Option<crate::tls::Acceptor>,
     /// Its clients are for all reactors of the pool.
     hands_out: bool,
     /// It is on the list of those to be looked at in the next turn.
@@ -82,7 +84,9 @@ impl<H: Handler> Context<H> {
     ) -> Result<Listening, Error> {
         let address = address.into();
         let listener = Listener::bind(&address, options);
-        self.add_listener(listener, address, codec, options.connections_max)
+        let listening = self.add_listener(listener, address, codec, options.connections_max)?;
+        self.secure_listener(&listening, options);
+        Ok(listening)
     }
 
     pub(super) fn add_listener(
@@ -110,6 +114,8 @@ impl<H: Handler> Context<H> {
             codec,
             connections: 0,
             connections_max: connections_max.unwrap_or(usize::MAX),
+            #[cfg(feature = "tls")]
+            acceptor: None,
             hands_out: false,
             due: false,
             paused: None,
@@ -157,7 +163,7 @@ impl<H: Handler> Context<H> {
         }
     }
 
-    fn listener_mut(&mut self, id: ListenerId) -> Option<&mut ListenerEntry<H::Codec>> {
+    pub(super) fn listener_mut(&mut self, id: ListenerId) -> Option<&mut ListenerEntry<H::Codec>> {
         self.listeners.get_mut(id.slot as usize).filter(|entry| entry.generation == id.generation)
     }
 

@@ -15,6 +15,8 @@ use crate::time::{Tick, TimerKey};
 pub(super) enum Phase {
     /// The connect has no answer yet. What is sent waits.
     Dialing,
+    /// Connected; TLS is not agreed on yet.
+    Handshaking,
     /// Connected; `on_open` comes in this turn or the next.
     Opening,
     /// Open.
@@ -266,7 +268,21 @@ impl<C: Codec, S: Default> Live<C, S> {
     /// What it holds alone, by capacity.
     #[inline]
     pub(super) fn held(&self) -> usize {
-        self.inbox.held() + self.outbox.held()
+        // Of one that has ended nothing more is counted; its stream goes at the end of the turn.
+        let stream = if self.phase == Phase::Ended { 0 } else { self.stream.held() };
+        self.inbox.held() + self.outbox.held() + stream
+    }
+
+    /// Whether something waits to be written: what TLS has sealed, or has to say, is in no outbox.
+    #[inline]
+    pub(super) fn has_output(&self) -> bool {
+        !self.outbox.is_empty() || self.stream.holds_output()
+    }
+
+    /// Bytes that wait to be written.
+    #[inline]
+    pub(super) fn queued(&self) -> usize {
+        self.outbox.bytes() + self.stream.unsent()
     }
 
     /// What would be let go of with it, if it is the last to hold what it shares.

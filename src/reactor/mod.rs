@@ -18,6 +18,7 @@ mod flush;
 #[cfg(feature = "proxy-protocol")]
 mod greetings;
 mod groups;
+mod handshakes;
 mod jobs;
 mod listeners;
 mod live;
@@ -138,7 +139,10 @@ impl<H: Handler> Reactor<H> {
         for address in address.to_addresses()? {
             let listener = Listener::bind(&address, options);
             match self.cx.add_listener(listener, address, codec.clone(), options.connections_max) {
-                Ok(listening) => return Ok(listening),
+                Ok(listening) => {
+                    self.cx.secure_listener(&listening, options);
+                    return Ok(listening);
+                }
                 Err(error) => last = error,
             }
         }

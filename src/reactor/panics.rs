@@ -104,6 +104,7 @@ impl<H: Handler> Reactor<H> {
         {
             list.clear();
         }
+        cx.handshaking.clear();
         let ending: Vec<ConnId> = cx.ending.iter().map(|(conn, _)| *conn).collect();
         let failed: Vec<ConnId> = cx.dials_failed.iter().map(|(conn, _)| *conn).collect();
         for conn in cx.table.all().collect::<Vec<_>>() {

@@ -124,7 +124,7 @@ impl<H: Handler> Reactor<H> {
             Received::Some { n, .. } => {
                 live.active = *tick;
                 stats.bytes_in += n as u64;
-                budget.bytes -= n;
+                budget.bytes = budget.bytes.saturating_sub(live.stream.cost_of(n));
                 let end = had + n;
                 let mut at = 0;
                 let stop = self.deliver(conn, &mut shared[..end], &mut at, budget);
@@ -241,6 +241,12 @@ impl<H: Handler> Reactor<H> {
     /// The end of the input was read: the rest is asked about, then the handler. Returns whether there is more to do.
     fn finish_input(&mut self, conn: ConnId, budget: &mut Budget) -> bool {
         let Some(live) = self.cx.table.get_mut(conn) else { return false };
+        if live.stream.was_cut() {
+            // Somebody may have cut it: what is not whole by itself is not taken for whole, and nobody is told of an end in order.
+            live.input = Input::Finished;
+            self.cx.begin_finish(conn, CloseReason::TlsTruncated);
+            return false;
+        }
         let rest = live.inbox.bytes();
         let offset = live.inbox.offset();
         let mut truncated = live.inbox.is_skipping();
@@ -334,7 +340,7 @@ impl<H: Handler> Context<H> {
                 live.inbox.filled(n);
                 live.active = self.tick;
                 self.stats.bytes_in += n as u64;
-                budget.bytes -= n;
+                budget.bytes = budget.bytes.saturating_sub(live.stream.cost_of(n));
             }
             Received::Empty | Received::End => {}
             Received::Failed(error) => self.end(conn, CloseReason::from_io(error)),

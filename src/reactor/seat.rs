@@ -13,7 +13,7 @@ use crate::handle::queue::Weigh;
 use crate::handle::{Arrival, Command, Job, LEADER, PoolHandle, Team};
 use crate::handler::{Handler, Owned};
 use crate::id::{ConnId, ListenerId, PoolConnId};
-use crate::net::{Listener, Stream};
+use crate::net::{ListenOptions, Listener, Stream};
 
 pub(super) const POOL_IS_FULL: &str = "the pool has as many connections as may be";
 
@@ -198,13 +198,17 @@ impl<H: Handler> Reactor<H> {
         listener: io::Result<Listener>,
         address: Address,
         codec: H::Codec,
-        connections_max: Option<usize>,
+        options: &ListenOptions,
         hands_out: bool,
     ) -> Result<Listening, Error> {
-        let added = self.cx.add_listener(listener, address, codec, connections_max);
+        let added = self.cx.add_listener(listener, address, codec, options.connections_max);
         match &added {
-            Ok(listening) if hands_out => self.cx.begin_hand_out(listening.id),
-            Ok(_) => {}
+            Ok(listening) => {
+                self.cx.secure_listener(listening, options);
+                if hands_out {
+                    self.cx.begin_hand_out(listening.id);
+                }
+            }
             Err(_) => self.cx.skip_listener_id(),
         }
         added

@@ -62,7 +62,7 @@ impl<C: Codec, S: Default> Live<C, S> {
         if self.phase >= Phase::Closing || self.output != OurSide::Open {
             return Some(DropReason::Closing);
         }
-        if !exempt && self.outbox.bytes() > limits.write_limit {
+        if !exempt && self.queued() > limits.write_limit {
             return Some(DropReason::SlowConsumer);
         }
         None
@@ -206,7 +206,7 @@ impl<H: Handler> Context<H> {
                 live.active = now;
                 live.spoke = true;
                 self.stats.bytes_out += n as u64;
-                self.stats.frames_out += live.outbox.unmark(n);
+                self.stats.frames_out += live.stream.count_out(live.outbox.unmark(n));
                 n
             }
             Written::Full => {

@@ -131,7 +131,8 @@ impl<H: Handler> Reactor<H> {
             }
             self.cx.drain.open_at_begin += u64::from(live.is_open());
             match live.phase {
-                Phase::Dialing => self.cx.fail_dial(conn, DialError::Cancelled),
+                // Nothing has come from those that shake hands.
+                Phase::Dialing | Phase::Handshaking => self.cx.fail_dial(conn, DialError::Cancelled),
                 Phase::Open => self.read_for_the_last_time(conn),
                 Phase::Opening | Phase::Finishing | Phase::Closing | Phase::Ended => {}
             }
@@ -163,7 +164,7 @@ impl<H: Handler> Reactor<H> {
             if live.phase == Phase::Ended {
                 continue;
             }
-            if live.outbox.is_empty() {
+            if !live.has_output() {
                 // What it waited for was an answer, from elsewhere.
                 self.cx.drain.report.cut += 1;
             }

@@ -245,7 +245,7 @@ pub(super) fn discard(
             return Discarded::Enough;
         }
         match receive(stream, buffer, false) {
-            Received::Some { n, .. } => *discarded += n as u64,
+            Received::Some { n, .. } => *discarded += stream.cost_of(n) as u64,
             Received::Empty => return Discarded::Empty,
             Received::End => return Discarded::End,
             Received::Failed(error) => return Discarded::Failed(error),

@@ -26,6 +26,8 @@ pub(super) enum Deadline {
     Open(ConnId),
     /// No answer in time.
     Dial(ConnId),
+    /// No end of a client's handshake in time.
+    Handshake(ConnId),
     /// The next address may be tried.
     Attempt(ConnId),
     /// It is time to dial again.
@@ -143,7 +145,7 @@ impl<H: Handler> Context<H> {
         let within = self.limits.close_timeout;
         self.try_outbox(conn);
         let Some(live) = self.table.get(conn) else { return false };
-        let stood = if live.outbox.is_empty() { Duration::ZERO } else { live.active.age(self.tick) };
+        let stood = if live.has_output() { live.active.age(self.tick) } else { Duration::ZERO };
         let until = deadline(self.now, within.saturating_sub(stood));
         until > self.now && self.timers.reset(key, until)
     }
@@ -190,7 +192,7 @@ impl<H: Handler> Reactor<H> {
                 }
                 Deadline::Linger(conn) => self.cx.cut_lingering(conn, false),
                 // The answer may be among the events that did not fit into this batch.
-                Deadline::Dial(_) if self.cx.batch_was_full => {
+                Deadline::Dial(conn) if self.cx.batch_was_full || self.cx.handshake_may_go_on(conn) => {
                     self.cx.timers.reset(key, deadline(now, AGAIN));
                 }
                 Deadline::Dial(conn) => {
@@ -203,6 +205,13 @@ impl<H: Handler> Reactor<H> {
                 }
                 #[cfg(feature = "proxy-protocol")]
                 Deadline::Greeting(number) => self.cx.greeting_timed_out(number),
+                Deadline::Handshake(conn) if self.cx.handshake_may_go_on(conn) => {
+                    self.cx.timers.reset(key, deadline(now, AGAIN));
+                }
+                Deadline::Handshake(conn) => {
+                    self.cx.timers.cancel(key);
+                    self.cx.handshake_timed_out(conn);
+                }
                 Deadline::Attempt(conn) => {
                     self.cx.timers.cancel(key);
                     self.cx.advance_dial(conn);

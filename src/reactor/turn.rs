@@ -110,6 +110,7 @@ impl<H: Handler> Reactor<H> {
         listeners.append(&mut self.cx.listeners_due);
         self.accept_due(&mut listeners);
         self.resume_unfinished(&mut unfinished);
+        self.go_on_with_handshakes();
         keep_memory(&mut self.cx.unfinished, unfinished);
         keep_memory(&mut self.cx.listeners_due, listeners);
 
@@ -158,6 +159,10 @@ impl<H: Handler> Reactor<H> {
                 if readiness.may_be_read() {
                     self.cx.linger(conn);
                 }
+                // Its last word may have had to wait for room.
+                if let Some(socket) = self.cx.table.lingering_mut(conn) {
+                    socket.stream.push();
+                }
                 return;
             }
             Found::Nobody => {
@@ -176,6 +181,9 @@ impl<H: Handler> Reactor<H> {
         if live.phase == Phase::Dialing {
             return;
         }
+        if live.phase == Phase::Handshaking {
+            return self.cx.handshake_is_due(conn);
+        }
         // An error is noted at once where no read would find it.
         let unread = !live.halts.is_empty() || live.input != Input::Open;
         // One that can take nothing more is broken, unless it was we who have shut our side.
@@ -189,7 +197,7 @@ impl<H: Handler> Reactor<H> {
             return self.cx.end(conn, error.map_or(crate::CloseReason::Reset, crate::CloseReason::from_io));
         }
         let (due, open) = (live.readable && !live.scheduled, live.phase == Phase::Open);
-        if live.writable && !live.outbox.is_empty() {
+        if live.writable && live.has_output() {
             self.cx.flush(conn);
         }
         if due {
@@ -211,6 +219,7 @@ impl<H: Handler> Reactor<H> {
         match self.cx.table.get(conn).map(|live| live.phase) {
             Some(Phase::Open) => self.receive(conn),
             Some(Phase::Closing | Phase::Finishing) => self.cx.discard_input(conn),
+            Some(Phase::Handshaking) => self.cx.handshake_is_due(conn),
             _ => {}
         }
     }
@@ -292,6 +301,7 @@ impl<H: Handler> Context<H> {
             && !self.series.is_for_everybody()
             && self.unfinished.is_empty()
             && self.opening.is_empty()
+            && self.handshaking.is_empty()
             && self.writable.is_empty()
             && self.overflowing.is_empty()
             && self.ending.is_empty()

@@ -23,6 +23,7 @@ mod proxy_protocol;
 mod reactors;
 mod support;
 mod tensor;
+mod tls;
 mod unix;
 mod upgrade;
 mod workers;

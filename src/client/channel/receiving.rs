@@ -99,6 +99,16 @@ impl<C: Codec> Receiving<C> {
                     }
                 },
                 Received::Failed(_) if self.sender.shared.is_closing() => return Ended::Closed,
+                // As for an end: under TLS it is what the end of the socket alone is.
+                Received::Failed(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return match self.sender.shared.failure() {
+                        Some(ours) => self.lost(Step::Send, ours),
+                        None => {
+                            self.sender.shared.fail(again(&error));
+                            self.lost(Step::Receive, error)
+                        }
+                    };
+                }
                 Received::Failed(error) => {
                     self.sender.shared.fail(again(&error));
                     return self.lost(Step::Receive, error);

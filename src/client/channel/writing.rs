@@ -2,9 +2,10 @@
 
 use std::io::{self, IoSlice};
 use std::mem;
+use std::sync::MutexGuard;
 use std::time::Duration;
 
-use super::shared::{Phase, Shared};
+use super::shared::{Phase, Shared, State};
 use crate::buffer::{Pool, SLICES, WriteQueue};
 use crate::client::blocking::LINGER_TIMEOUT;
 use crate::client::wire::{Patience, Sent, Tcp, send};
@@ -47,7 +48,7 @@ fn next_batch<C: Codec>(shared: &Shared<C>) -> Option<Batch> {
                 return Some(Batch { turn, queues });
             }
         } else if state.phase > Phase::Open && state.turn.is_some() && !state.ended {
-            state.end_writing();
+            state = end_writing(shared, state);
             if let Phase::Closing(_) = state.phase {
                 // What still comes is dropped for a while, so that no reset destroys what was sent last.
                 state.phase = Phase::Closing(clock::now() + LINGER_TIMEOUT);
@@ -76,6 +77,24 @@ fn next_batch<C: Codec>(shared: &Shared<C>) -> Option<Batch> {
         // Who waits for room was told when the close began.
         state.fail(io::ErrorKind::TimedOut.into());
     }
+}
+
+/// Ends this side. Where a last word goes before that, the turn is taken for it, and nobody waits for the lock meanwhile.
+fn end_writing<'a, C: Codec>(
+    shared: &'a Shared<C>,
+    mut state: MutexGuard<'a, State<C>>,
+) -> MutexGuard<'a, State<C>> {
+    if state.turn.as_ref().is_some_and(Tcp::is_sealed) {
+        if let Some(mut turn) = state.turn.take() {
+            drop(state);
+            // A peer that takes nothing hears no last word.
+            drop(turn.say_goodbye(&mut Patience::new(Some(LOOK_EVERY))));
+            state = shared.lock();
+            state.turn = Some(turn);
+        }
+    }
+    state.end_writing();
+    state
 }
 
 /// Writes a batch. What cannot be written ends the connection.

@@ -21,6 +21,8 @@ mod series;
 mod shutdown;
 mod threads;
 mod timing;
+#[cfg(feature = "tls")]
+mod tls;
 mod workers;
 
 use std::collections::HashMap;
