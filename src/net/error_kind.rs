@@ -7,6 +7,8 @@ use std::io;
 pub(crate) enum AcceptVerdict {
     /// The queue is empty; an event will tell of the next client.
     Empty,
+    /// A signal has come between: nothing is wrong with anybody, and nothing is to be counted.
+    Again,
     /// That client is gone, or was refused by the system: the next one may be fine.
     Next,
     /// The machine has no descriptors or no memory, or something unknown is wrong: wait a little, and come back unasked.
@@ -20,8 +22,8 @@ pub(crate) fn accept_verdict(error: &io::Error) -> AcceptVerdict {
     use io::ErrorKind as Kind;
     match error.kind() {
         Kind::WouldBlock => AcceptVerdict::Empty,
-        Kind::Interrupted
-        | Kind::ConnectionAborted
+        Kind::Interrupted => AcceptVerdict::Again,
+        Kind::ConnectionAborted
         | Kind::ConnectionReset
         | Kind::HostUnreachable
         | Kind::NetworkUnreachable
@@ -52,7 +54,7 @@ mod tests {
     fn each_error_of_accept_has_its_verdict() {
         let kinds = [
             (io::ErrorKind::WouldBlock, AcceptVerdict::Empty),
-            (io::ErrorKind::Interrupted, AcceptVerdict::Next),
+            (io::ErrorKind::Interrupted, AcceptVerdict::Again),
             (io::ErrorKind::ConnectionAborted, AcceptVerdict::Next),
             (io::ErrorKind::ConnectionReset, AcceptVerdict::Next),
             (io::ErrorKind::PermissionDenied, AcceptVerdict::Pause),
@@ -78,7 +80,7 @@ mod tests {
             (71, AcceptVerdict::Next),   // EPROTO
             (100, AcceptVerdict::Next),  // ENETDOWN
             (1, AcceptVerdict::Pause),   // EPERM: a security module refuses before it looks at the queue
-            (4, AcceptVerdict::Next),    // EINTR
+            (4, AcceptVerdict::Again),   // EINTR
             (11, AcceptVerdict::Empty),  // EAGAIN
         ];
         for (code, verdict) in codes {

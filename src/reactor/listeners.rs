@@ -367,6 +367,7 @@ impl<H: Handler> Reactor<H> {
                         self.cx.end_episode(id);
                         return false;
                     }
+                    AcceptVerdict::Again => last = Some(error),
                     AcceptVerdict::Next => {
                         self.cx.stats.accept_errors += 1;
                         last = Some(error);
