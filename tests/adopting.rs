@@ -10,7 +10,7 @@ use std::sync::mpsc;
 
 use common::*;
 use mainspring::codec::LengthPrefixed;
-use mainspring::{Error, HandleError, Limits, ListenOptions, Reactor};
+use mainspring::{HandleError, Limits, ListenOptions, Reactor};
 use socket2::{Domain, SockRef, Socket, Type};
 
 fn codec() -> LengthPrefixed {
@@ -90,7 +90,7 @@ fn a_socket_that_does_not_listen_is_not_adopted_as_a_listener() {
     let sockets: [Socket; 4] = [bound, connected.into(), datagram.into(), unix];
     for socket in sockets {
         let error = reactor.adopt_listener(TcpListener::from(socket), codec()).unwrap_err();
-        assert!(matches!(error, Error::Adopt(_)), "{error}");
+        assert!(matches!(error, mainspring::Error::Adopt(_)), "{error}");
     }
 }
 
@@ -103,7 +103,7 @@ fn a_connected_socket_that_is_not_a_tcp_one_is_not_adopted_as_a_stream() {
     let (unix, _peer) = Socket::pair(Domain::UNIX, Type::STREAM, None).unwrap();
     for socket in [datagram.into(), unix] {
         let error = reactor.context().adopt(std::net::TcpStream::from(socket), codec()).unwrap_err();
-        assert!(matches!(error, Error::Adopt(_)), "{error}");
+        assert!(matches!(error, mainspring::Error::Adopt(_)), "{error}");
     }
 }
 

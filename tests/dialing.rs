@@ -12,8 +12,7 @@ use std::time::Duration;
 use common::*;
 use mainspring::codec::LengthPrefixed;
 use mainspring::{
-    Address, AttemptError, ConnId, Dial, DialError, DropReason, Limits, Reactor, Reconnect, Sent,
-    SocketOptions,
+    Address, ConnId, Dial, DialError, DropReason, Limits, Reactor, Reconnect, Sent, SocketOptions,
 };
 use socket2::{Domain, Socket, Type};
 
@@ -342,7 +341,7 @@ fn a_dial_that_meets_itself_is_a_refused_one() {
             for event in events.so_far() {
                 let Event::DialFailed(_, DialError::Failed { attempts }) = event else { panic!("{event:?}") };
                 assert_eq!(attempts[0].error.kind(), ErrorKind::ConnectionRefused);
-                met_itself |= matches!(attempts[0].error, AttemptError::Itself);
+                met_itself |= matches!(attempts[0].error, mainspring::AttemptError::Itself);
             }
             if met_itself {
                 // Not bound to see: another test may have been given the port just now.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use common::*;
 use mainspring::codec::LengthPrefixed;
-use mainspring::{ConnId, Error, Keepalive, ListenOptions, Reactor, SocketOptions};
+use mainspring::{ConnId, Error, ListenOptions, Reactor, SocketOptions};
 use socket2::SockRef;
 
 fn codec() -> LengthPrefixed {
@@ -92,7 +92,8 @@ fn all_else_is_the_systems_default() {
 #[test]
 #[cfg(any(target_os = "linux", target_vendor = "apple", target_os = "freebsd"))]
 fn keepalive_is_set_with_all_its_numbers() {
-    let keepalive = Keepalive { idle: Duration::from_secs(33), interval: Duration::from_secs(7), count: 5 };
+    let (idle, interval) = (Duration::from_secs(33), Duration::from_secs(7));
+    let keepalive = mainspring::Keepalive { idle, interval, count: 5 };
     for (way, stream) in each_way(with(|options| options.keepalive = Some(keepalive))) {
         let socket = SockRef::from(&stream);
         assert!(socket.keepalive().unwrap(), "{way}");

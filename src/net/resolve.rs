@@ -89,12 +89,12 @@ impl<T: ToAddresses + ?Sized> ToAddresses for &T {
     }
 }
 
-#[cfg(test)]
+// The interface has this name on Linux.
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
 
     #[test]
-    #[cfg(target_os = "linux")]
     fn an_address_with_the_name_of_its_interface_is_found() {
         let found = resolve("[fe80::1%lo]:80").unwrap();
         let Some(SocketAddr::V6(address)) = found[0].ip() else { panic!("{found:?}") };
