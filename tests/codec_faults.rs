@@ -112,6 +112,22 @@ fn the_largest_claims_are_refused_without_overflow() {
     assert_eq!(claimed(decode_all(&Varint::with_max_frame(u64::MAX), &[largest]).unwrap_err()).0, u64::MAX);
 }
 
+/// Found by `.ci/fuzz`: the error said that 2^64 - 1 bytes are more than 2^64 - 1, also to those who had asked to skip it.
+#[test]
+fn a_claim_that_no_memory_could_hold_names_a_smaller_limit() {
+    let mut ends = prefixed(8).max_frame(u64::MAX).build().unwrap();
+    let (claim, limit) = claimed(ends.scan(&[0xff; 8]).unwrap_err());
+    assert!(claim > limit, "{claim} is not more than {limit}");
+    let longest = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
+    let mut varint = Varint::with_max_frame(u64::MAX);
+    let (claim, limit) = claimed(varint.scan(&longest).unwrap_err());
+    assert!(claim > limit, "{claim} is not more than {limit}");
+
+    let mut skips = prefixed(8).max_frame(u64::MAX).oversize(Oversize::Skip).build().unwrap();
+    assert_eq!(skips.scan(&[0xff; 8]), Ok(Scan::Skip(u64::MAX)));
+    assert_eq!(varint.skip_oversized().scan(&longest), Ok(Scan::Skip(u64::MAX)));
+}
+
 #[test]
 fn a_skip_of_the_largest_claim_never_ends() {
     let eight = prefixed(8).oversize(Oversize::Skip).build().unwrap();

@@ -173,11 +173,12 @@ impl LengthPrefixed {
             }
             return Err(FrameError::too_long_in(input, payload, self.max));
         }
-        // `max` may be larger than the address space of a 32-bit machine.
+        // `max` may be larger than the address space, above all of a 32-bit machine.
         match usize::try_from(payload).ok().and_then(|payload| payload.checked_add(header_len)) {
             Some(total) if total <= input.len() => Ok(Scan::Frame(total)),
             Some(total) => Ok(Scan::Need(total)),
-            None => Err(FrameError::too_long_in(input, payload, usize::MAX as u64)),
+            None if header.skip_oversized => Ok(Scan::Skip(payload.saturating_add(header_len as u64))),
+            None => Err(FrameError::too_long_in(input, payload, (usize::MAX - header_len) as u64)),
         }
     }
 

@@ -124,7 +124,8 @@ impl Codec for Varint {
         match usize::try_from(payload).ok().and_then(|payload| payload.checked_add(prefix)) {
             Some(total) if total <= input.len() => Ok(Scan::Frame(total)),
             Some(total) => Ok(Scan::Need(total)),
-            None => Err(FrameError::too_long_in(input, payload, usize::MAX as u64)),
+            None if self.oversize == Oversize::Skip => Ok(Scan::Skip(payload.saturating_add(prefix as u64))),
+            None => Err(FrameError::too_long_in(input, payload, (usize::MAX - prefix) as u64)),
         }
     }
 
