@@ -16,7 +16,8 @@ use mainspring::Stats;
 use socket2::SockRef;
 
 const CLIENTS: usize = 50;
-const ROUNDS: usize = 20;
+// In Wine, where Windows is tried, one process serves every call.
+const ROUNDS: usize = if cfg!(windows) { 3 } else { 20 };
 
 fn books_balance(stats: &Stats) -> bool {
     stats.accepted + stats.connected == stats.open + stats.closed
@@ -108,7 +109,7 @@ fn answers_of_another_thread_never_reach_the_next_client() {
 #[test]
 fn a_storm_of_clients_that_reset_at_once_leaves_a_quiet_server() {
     // housleyjk/ws-rs#181: a port scan sent the server into an endless loop.
-    const STORM: u64 = 2_000;
+    const STORM: u64 = if cfg!(windows) { 100 } else { 2_000 };
     let server = Server::echo();
     for _ in 0..STORM {
         let stream = TcpStream::connect(server.address).unwrap();
@@ -124,7 +125,7 @@ fn a_storm_of_clients_that_reset_at_once_leaves_a_quiet_server() {
 
 #[test]
 fn a_thousand_connections_at_once_are_all_served_and_all_end() {
-    const COUNT: usize = 1_000;
+    const COUNT: usize = if cfg!(windows) { 100 } else { 1_000 };
     let server = Server::echo();
     let clients: Vec<_> = (0..COUNT).map(|_| server.connect()).collect();
     clients.iter().enumerate().for_each(|(n, client)| send_frame(client, &pattern(n, 100)));

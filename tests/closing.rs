@@ -262,6 +262,7 @@ fn a_shutdown_serves_those_in_the_accept_queue_and_lets_the_idle_go() {
     // hyperium/hyper#1885, benoitc/gunicorn PR #3612
     let mut limits = Limits::default();
     limits.accepts_per_turn = 5; // so that most are still in the queue
+    limits.drain_timeout = PATIENCE; // the clients look at theirs one by one
     let mut reactor = Reactor::<Tester>::builder().limits(limits).build(Tester::new(echo).0).unwrap();
     let listening = reactor.listen("127.0.0.1:0", LengthPrefixed::default()).unwrap();
     let address = listening.address.ip().unwrap();

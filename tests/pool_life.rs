@@ -22,7 +22,8 @@ fn a_thousand_starts_and_stops_leave_nothing_behind() {
     // tokio-rs/tokio#2119: a worker that slept for ever, because a shutdown came between its look and its sleep.
     let begin = now();
     let before = holds();
-    for round in 0..1_000 {
+    // In Wine, where Windows is tried, one process serves every call.
+    for round in 0..if cfg!(windows) { 30 } else { 1_000 } {
         let balance = if round % 2 == 0 { Balance::Auto } else { Balance::HandOut };
         let builder = ReactorPool::<Tester>::builder().reactors(2 + round % 3).balance(balance);
         let mut pool = builder.build(|_| Tester::new(echo).0).unwrap();

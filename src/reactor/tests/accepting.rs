@@ -5,7 +5,7 @@ use crate::net::mem::Dropped;
 use std::io;
 
 fn no_descriptors() -> io::Error {
-    io::Error::from_raw_os_error(24)
+    io::Error::from_raw_os_error(if cfg!(windows) { 10_024 } else { 24 })
 }
 
 #[test]
