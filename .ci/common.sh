@@ -74,7 +74,7 @@ lean_copy() {
     git ls-files -z --cached --others --exclude-standard -- Cargo.toml Cargo.lock clippy.toml README.md src tests docs |
         xargs -0 cp --parents -t "$1"
     rm -rf "$1/tests/programs"
-    local programs='^(bytemuck|clap|criterion|ctrlc|env_logger|hdrhistogram|indicatif|listenfd|plotters|serde_json) *='
+    local programs='^(bytemuck|clap|criterion|ctrlc|env_logger|hdrhistogram|httparse|httpdate|indicatif|listenfd|plotters|redis-protocol|serde_json) *='
     awk -v programs="$programs" '
         /^\[/ {dev = /dev-dependencies/; drop = /^\[\[(bench|example)\]\]/}
         !drop && !(dev && $0 ~ programs)' Cargo.toml >"$1/Cargo.toml"
