@@ -28,9 +28,9 @@ struct Options {
     server: ServerOptions,
 }
 
-struct Broadcast<C> {
-    others: bool,
-    codec: PhantomData<C>,
+pub(crate) struct Broadcast<C> {
+    pub(crate) others: bool,
+    pub(crate) codec: PhantomData<C>,
 }
 
 impl<C: ByteCodec> Handler for Broadcast<C> {

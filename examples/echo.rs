@@ -25,8 +25,8 @@ struct Options {
 }
 
 /// The same for every framing of bytes.
-struct Echo<C> {
-    codec: PhantomData<C>,
+pub(crate) struct Echo<C> {
+    pub(crate) codec: PhantomData<C>,
 }
 
 impl<C: ByteCodec> Handler for Echo<C> {

@@ -40,14 +40,14 @@ struct Options {
 
 /// What a thread does for a message.
 #[derive(Debug, Clone, Copy)]
-struct Work {
-    time: Duration,
-    vary: bool,
+pub(crate) struct Work {
+    pub(crate) time: Duration,
+    pub(crate) vary: bool,
 }
 
-struct Workers<C: ByteCodec + 'static> {
-    pool: Pool<Workers<C>>,
-    work: Work,
+pub(crate) struct Workers<C: ByteCodec + 'static> {
+    pub(crate) pool: Pool<Workers<C>>,
+    pub(crate) work: Work,
 }
 
 impl<C: ByteCodec + 'static> Handler for Workers<C> {

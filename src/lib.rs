@@ -285,6 +285,11 @@
 //! symptoms to causes. With the feature `metrics`, the module `metrics` has all the numbers for Prometheus, of one reactor or of
 //! a pool.
 //!
+//! # Tests
+//!
+//! With the feature `sim`, for `dev-dependencies`, a reactor runs in a simulated world: an in-memory network and a virtual clock,
+//! one thread, no sleeping, everything that can go wrong drawn from a seed. `docs/testing.md` tests a handler in ten lines.
+//!
 //! # In a loop of your own
 //!
 //! [`Reactor::turn`] takes one turn, [`next_timeout`](Reactor::next_timeout) says how long the next may be put off, and on
@@ -338,6 +343,8 @@ pub mod metrics;
 pub mod pool;
 #[cfg(feature = "proxy-protocol")]
 pub mod proxy_protocol;
+#[cfg(feature = "sim")]
+pub mod sim;
 #[cfg(feature = "tls")]
 pub mod tls;
 pub mod workers;
@@ -390,4 +397,7 @@ mod pages {
     #[cfg(feature = "tls")]
     #[doc = include_str!("../docs/tls.md")]
     struct Tls;
+    #[cfg(feature = "sim")]
+    #[doc = include_str!("../docs/testing.md")]
+    struct Testing;
 }

@@ -37,6 +37,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("metrics", &["handle", "handler", "histogram", "reactor"]),
     ("client", &["address", "buffer", "codec", "net", "tls"]),
     ("workers", &["handle", "handler", "reactor"]),
+    // A world around the reactor: its network is `net::mem`, which is the one of the core's own tests.
+    ("sim", &["address", "codec", "connection", "dial", "handle", "handler", "net", "reactor", "workers"]),
     ("address", &[]),
     ("proxy_protocol", &["address"]),
     // What a user says of a dial, options of its socket included.

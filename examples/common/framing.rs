@@ -86,15 +86,15 @@ impl FramingOptions {
 }
 
 /// Runs the body with the codec that the options name. The choice is made here, once: the body is compiled for each type
-/// of codec, so that no message has to ask which one it is.
+/// of codec, so that no message has to ask which one it is. Called where `common` is in scope.
 #[allow(unused_macros, reason = "a program of one framing has nothing to choose")]
 macro_rules! with_codec {
     ($framing:expr, |$codec:ident| $body:expr) => {
         match $framing.codec() {
-            $crate::common::framing::AnyCodec::LengthPrefixed($codec) => $body,
-            $crate::common::framing::AnyCodec::Varint($codec) => $body,
-            $crate::common::framing::AnyCodec::Lines($codec) => $body,
-            $crate::common::framing::AnyCodec::Raw($codec) => $body,
+            common::framing::AnyCodec::LengthPrefixed($codec) => $body,
+            common::framing::AnyCodec::Varint($codec) => $body,
+            common::framing::AnyCodec::Lines($codec) => $body,
+            common::framing::AnyCodec::Raw($codec) => $body,
         }
     };
 }

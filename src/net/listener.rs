@@ -31,7 +31,7 @@ pub(crate) enum Listener {
     },
     /// One whose clients another reactor accepts and hands out.
     Elsewhere(Address),
-    #[cfg(test)]
+    #[cfg(any(test, feature = "sim"))]
     Mem(super::mem::MemListener),
 }
 
@@ -223,7 +223,7 @@ impl Listener {
             #[cfg(unix)]
             Listener::Unix { socket, .. } => Ok(super::unix::address(&socket.local_addr()?)),
             Listener::Elsewhere(address) => Ok(address.clone()),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Listener::Mem(listener) => Ok(listener.address()),
         }
     }
@@ -244,7 +244,7 @@ impl Listener {
                 Ok((prepared.map(|()| Stream::Unix(stream)), super::unix::address(&peer)))
             }
             Listener::Elsewhere(_) => Err(io::ErrorKind::WouldBlock.into()),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Listener::Mem(listener) => listener.accept(),
         }
     }
@@ -255,7 +255,7 @@ impl Listener {
             #[cfg(unix)]
             Listener::Unix { socket, .. } => registry.register(socket, token, Interest::READABLE),
             Listener::Elsewhere(_) => Ok(()),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Listener::Mem(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }

@@ -1,22 +1,37 @@
-//! An in-memory network with a virtual clock, for tests of the loop: edges as mio gives them, no sleeping.
+//! An in-memory network with a virtual clock: edges as mio gives them, no sleeping. The core's own tests run on it, and the
+//! simulated world that users test their handlers in.
+//!
+//! What the system may do beside its duty is drawn from a seed by [`Dice`]: calls that are interrupted, cut short or not
+//! ready yet, events that are late, for nothing, out of order or of the past. The dice of the core's own tests are calm.
 
 mod dials;
+mod dice;
+mod link;
+mod listener;
 mod peer;
 
-use std::collections::{HashMap, VecDeque};
-use std::io::{self, IoSlice};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Listener, Readiness, Ready, Source, Stream, clock};
-use crate::address::Address;
+use super::{Readiness, Ready, Source, Stream, clock};
 pub(crate) use dials::Answer;
 use dials::Dials;
-pub(crate) use peer::Peer;
+pub use dice::{Dice, Roll};
+pub(crate) use dice::{Fault, Kind};
+use link::Link;
+pub(crate) use link::{Dropped, MemStream};
+use listener::Backlog;
+pub(crate) use listener::MemListener;
+pub(crate) use peer::{Look, Peer};
 
-/// The world: a clock and all connections. Cheap to clone; all clones are the same world.
+/// The world: a clock and all connections, as one poller of it sees them. Cheap to clone; all clones are the same world.
 #[derive(Debug, Clone)]
-pub(crate) struct World(Arc<Mutex<State>>);
+pub(crate) struct World {
+    state: Arc<Mutex<State>>,
+    /// Each reactor of the world has one.
+    poller: usize,
+}
 
 #[derive(Debug)]
 struct State {
@@ -24,92 +39,89 @@ struct State {
     elapsed: Duration,
     links: Vec<Link>,
     backlogs: HashMap<u32, Backlog>,
-    ready: Vec<Ready>,
-    woken: bool,
+    pollers: Vec<Waiting>,
+    /// Events that are under way, and until when.
+    late: Vec<(Duration, usize, Ready)>,
+    /// Sources that are gone.
+    gone: Vec<(usize, Source)>,
     wakes: usize,
     /// Waits without a deadline and without events: a real poller would have slept.
     sleeps: usize,
     next_listener: u32,
     dials: Dials,
+    dice: Dice,
+    /// The machine fails too, in ways that peers notice.
+    harsh: bool,
 }
 
-#[derive(Debug, Default)]
-struct Backlog {
-    source: Option<Source>,
-    waiting: VecDeque<usize>,
-    errors: VecDeque<io::Error>,
-    closed: bool,
-}
-
-/// One connection, seen from the reactor: `input` flows to it, `output` from it.
+/// What one poller has to tell.
 #[derive(Debug)]
-struct Link {
-    source: Option<Source>,
-    /// Where it was dialed, and whether the dial has succeeded.
-    dialed: Option<(Address, bool)>,
-    /// It was connected to itself.
-    itself: bool,
-    input: VecDeque<u8>,
-    input_ended: bool,
-    output: VecDeque<u8>,
-    output_ended: bool,
-    capacity: usize,
-    /// The reactor has met a full `output`, so that room is an edge.
-    full: bool,
-    error: Option<io::ErrorKind>,
-    reset_on_close: bool,
-    /// How the reactor's side was given up.
-    dropped: Option<Dropped>,
-    read_max: usize,
-    write_max: usize,
-    /// So many of the next calls are interrupted by a signal.
-    interrupts: usize,
-    reads: usize,
-    /// Calls of read, with those that found nothing.
-    looks: usize,
-    writes: usize,
+struct Waiting {
+    ready: Vec<Ready>,
+    woken: bool,
+    /// So many events at a time.
+    events: usize,
 }
 
-impl Link {
-    fn interrupted(&mut self) -> io::Result<()> {
-        if self.interrupts == 0 {
-            return Ok(());
-        }
-        self.interrupts -= 1;
-        Err(io::ErrorKind::Interrupted.into())
+impl Waiting {
+    fn new(events: usize) -> Waiting {
+        Waiting { ready: Vec::new(), woken: false, events }
     }
-}
-
-/// How a stream was given up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Dropped {
-    InOrder,
-    ByReset,
 }
 
 impl World {
     pub(crate) fn new() -> World {
-        World(Arc::new(Mutex::new(State {
+        World::with(Dice::calm())
+    }
+
+    pub(crate) fn with(dice: Dice) -> World {
+        let state = State {
             start: clock::now(),
             elapsed: Duration::ZERO,
             links: Vec::new(),
             backlogs: HashMap::new(),
-            ready: Vec::new(),
-            woken: false,
+            pollers: vec![Waiting::new(usize::MAX)],
+            late: Vec::new(),
+            gone: Vec::new(),
             wakes: 0,
             sleeps: 0,
             next_listener: 0,
             dials: Dials::default(),
-        })))
+            dice,
+            harsh: false,
+        };
+        World { state: Arc::new(Mutex::new(state)), poller: 0 }
+    }
+
+    /// The same world for one more reactor, which takes so many events at a time.
+    pub(crate) fn another(&self, events: usize) -> World {
+        let mut state = self.state();
+        state.pollers.push(Waiting::new(events));
+        World { state: Arc::clone(&self.state), poller: state.pollers.len() - 1 }
+    }
+
+    /// From now on the machine fails in ways that peers notice too: it lacks descriptors, and memory.
+    pub(crate) fn be_harsh(&self) {
+        self.state().harsh = true;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        lock(&self.state)
+    }
+
+    /// What a reactor's own randomness begins with.
+    pub(crate) fn seed(&self) -> u64 {
+        7 + self.state().dice.seed()
     }
 
     pub(crate) fn now(&self) -> Instant {
         let state = self.state();
         state.start + state.elapsed
+    }
+
+    /// How long the world has been there.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.state().elapsed
     }
 
     pub(crate) fn advance(&self, by: Duration) {
@@ -118,8 +130,15 @@ impl World {
 
     /// Whether events wait to be taken.
     pub(crate) fn has_events(&self) -> bool {
-        let state = self.state();
-        state.woken || !state.ready.is_empty()
+        let mut state = self.state();
+        state.late_events();
+        let Waiting { ready, woken, .. } = &state.pollers[self.poller];
+        *woken || !ready.is_empty()
+    }
+
+    /// When the next late event comes, of any poller.
+    pub(crate) fn next_late(&self) -> Option<Duration> {
+        self.state().late.iter().map(|(at, ..)| *at).min()
     }
 
     pub(crate) fn wakes(&self) -> usize {
@@ -132,16 +151,25 @@ impl World {
 
     pub(crate) fn wake(&self) {
         let mut state = self.state();
-        state.woken = true;
+        state.pollers[self.poller].woken = true;
         state.wakes += 1;
     }
 
     pub(crate) fn wait(&self, timeout: Option<Duration>, ready: &mut Vec<Ready>) {
-        let mut state = self.state();
-        if std::mem::take(&mut state.woken) {
+        let state = &mut *self.state();
+        state.late_events();
+        state.disturb(self.poller);
+        let Waiting { ready: waiting, woken, events } = &mut state.pollers[self.poller];
+        if std::mem::take(woken) {
             ready.push(Ready { source: Source::Commands, readiness: Readiness::READABLE });
         }
-        ready.append(&mut state.ready);
+        let mut n = waiting.len().min(events.saturating_sub(ready.len()));
+        if n > 1 {
+            if let Some(mut roll) = state.dice.happens(Kind::HalfBatch, self.poller) {
+                n = 1 + roll.below(n - 1);
+            }
+        }
+        ready.extend(waiting.drain(..n));
         if ready.is_empty() {
             match timeout {
                 Some(timeout) => state.elapsed += timeout,
@@ -150,72 +178,22 @@ impl World {
         }
     }
 
-    /// A listener that takes connections made by [`connect`](World::connect).
-    pub(crate) fn listener(&self) -> Listener {
-        let mut state = self.state();
-        let number = state.next_listener;
-        state.next_listener += 1;
-        state.backlogs.insert(number, Backlog::default());
-        drop(state);
-        Listener::Mem(MemListener { world: self.clone(), number })
-    }
-
-    /// A new connection in the queue of the listener with that number.
-    pub(crate) fn connect(&self, listener: u32) -> Peer {
-        let peer = self.link();
-        let mut state = self.state();
-        let backlog = state.backlogs.get_mut(&listener).expect("a listener of this world");
-        backlog.waiting.push_back(peer.link);
-        if let Some(source) = backlog.source {
-            state.ready.push(Ready { source, readiness: Readiness::READABLE });
-        }
-        drop(state);
-        peer
-    }
-
     /// A connection without a listener: for dials.
     pub(crate) fn link(&self) -> Peer {
         let mut state = self.state();
-        state.links.push(Link {
-            source: None,
-            dialed: None,
-            itself: false,
-            input: VecDeque::new(),
-            input_ended: false,
-            output: VecDeque::new(),
-            output_ended: false,
-            capacity: 64 * 1024,
-            full: false,
-            error: None,
-            reset_on_close: false,
-            dropped: None,
-            read_max: usize::MAX,
-            write_max: usize::MAX,
-            interrupts: 0,
-            reads: 0,
-            looks: 0,
-            writes: 0,
-        });
+        state.links.push(Link::new());
         Peer { world: self.clone(), link: state.links.len() - 1 }
     }
 
-    /// The next accept of that listener fails so.
-    pub(crate) fn fail_accept(&self, listener: u32, error: io::Error) {
-        let mut state = self.state();
-        let backlog = state.backlogs.get_mut(&listener).expect("a listener of this world");
-        backlog.errors.push_back(error);
-        if let Some(source) = backlog.source {
-            state.ready.push(Ready { source, readiness: Readiness::READABLE });
-        }
-    }
-
-    pub(crate) fn listener_is_closed(&self, listener: u32) -> bool {
-        self.state().backlogs[&listener].closed
+    /// The far ends of all connections so far.
+    pub(crate) fn links(&self) -> Vec<Peer> {
+        let count = self.state().links.len();
+        (0..count).map(|link| Peer { world: self.clone(), link }).collect()
     }
 
     /// An event out of nowhere, or of the past.
     pub(crate) fn inject(&self, source: Source, readiness: Readiness) {
-        self.state().ready.push(Ready { source, readiness });
+        self.state().push(self.poller, Ready { source, readiness });
     }
 
     pub(super) fn register(&self, stream: &Stream, source: Source) {
@@ -226,7 +204,10 @@ impl World {
         let Stream::Mem(stream) = stream else { return };
         let mut state = self.state();
         let link = &mut state.links[stream.link];
-        link.source = Some(source);
+        if let Some(before) = link.source.replace((self.poller, source)) {
+            state.gone.push(before);
+        }
+        let link = &state.links[stream.link];
         if matches!(link.dialed, Some((_, false))) && link.error.is_none() {
             return;
         }
@@ -237,163 +218,88 @@ impl World {
         if link.input_ended {
             readiness = readiness.and(Readiness::READ_CLOSED);
         }
-        state.ready.push(Ready { source, readiness });
+        state.edge(stream.link, readiness);
     }
+}
 
-    pub(super) fn register_listener(&self, listener: &Listener, source: Source) {
-        let Listener::Mem(listener) = listener else { return };
-        let mut state = self.state();
-        let backlog = state.backlogs.entry(listener.number).or_default();
-        backlog.source = Some(source);
-        if !backlog.waiting.is_empty() {
-            state.ready.push(Ready { source, readiness: Readiness::READABLE });
-        }
-    }
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl State {
+    fn push(&mut self, poller: usize, ready: Ready) {
+        self.pollers[poller].ready.push(ready);
+    }
+
     fn edge(&mut self, link: usize, readiness: Readiness) {
-        if let Some(source) = self.links[link].source {
-            self.ready.push(Ready { source, readiness });
-        }
-    }
-}
-
-/// The reactor's end of a connection.
-#[derive(Debug)]
-pub(crate) struct MemStream {
-    world: World,
-    link: usize,
-}
-
-impl MemStream {
-    pub(super) fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let mut state = self.world.state();
-        let link = &mut state.links[self.link];
-        link.looks += 1;
-        link.interrupted()?;
-        if link.input.is_empty() {
-            if let Some(kind) = link.error {
-                return Err(kind.into());
+        match self.dice.happens(Kind::LateEvent, link) {
+            Some(mut roll) => {
+                self.edge_after(link, readiness, Duration::from_micros(roll.below(3_000) as u64));
             }
-            return if link.input_ended { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };
-        }
-        let n = into.len().min(link.input.len()).min(link.read_max);
-        for (to, byte) in into.iter_mut().zip(link.input.drain(..n)) {
-            *to = byte;
-        }
-        link.reads += 1;
-        Ok(n)
-    }
-
-    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut state = self.world.state();
-        let link = &mut state.links[self.link];
-        link.interrupted()?;
-        if let Some(kind) = link.error {
-            return Err(kind.into());
-        }
-        let n = bytes.len().min(link.capacity.saturating_sub(link.output.len())).min(link.write_max);
-        link.full |= n < bytes.len();
-        if n == 0 {
-            link.full = true;
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        link.output.extend(&bytes[..n]);
-        link.writes += 1;
-        Ok(n)
-    }
-
-    /// Whether reads and writes are not cut by the test, so that a short one means what it does on Linux.
-    pub(super) fn is_whole(&self) -> bool {
-        let state = self.world.state();
-        let link = &state.links[self.link];
-        (link.read_max, link.write_max) == (usize::MAX, usize::MAX)
-    }
-
-    pub(super) fn write_slices(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let all: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
-        self.write(&all)
-    }
-
-    pub(super) fn shut_down_writing(&mut self) -> io::Result<()> {
-        self.world.state().links[self.link].output_ended = true;
-        Ok(())
-    }
-
-    pub(super) fn reset_on_close(&mut self) {
-        self.world.state().links[self.link].reset_on_close = true;
-    }
-
-    pub(super) fn take_error(&self) -> Option<io::Error> {
-        self.world.state().links[self.link].error.map(Into::into)
-    }
-
-    pub(super) fn peer_address(&self) -> Address {
-        Address::Ip(([127, 0, 0, 1], 40_000 + (self.link % 20_000) as u16).into())
-    }
-
-    /// The peer's address, once there is one.
-    pub(super) fn dialed_address(&self) -> io::Result<Address> {
-        match &self.world.state().links[self.link].dialed {
-            Some((_, false)) => Err(io::ErrorKind::NotConnected.into()),
-            Some((address, true)) => Ok(address.clone()),
-            None => Ok(self.peer_address()),
+            None => self.edge_after(link, readiness, Duration::ZERO),
         }
     }
 
-    pub(super) fn local_address(&self) -> Address {
-        let state = self.world.state();
-        if let (true, Some((address, _))) = (state.links[self.link].itself, &state.links[self.link].dialed) {
-            return address.clone();
+    /// An event that comes later, whatever has become of its source by then.
+    fn edge_after(&mut self, link: usize, readiness: Readiness, delay: Duration) {
+        let Some((poller, source)) = self.links[link].source else { return };
+        let ready = Ready { source, readiness };
+        if delay.is_zero() {
+            self.push(poller, ready);
+        } else {
+            self.late.push((self.elapsed + delay, poller, ready));
         }
-        Address::Ip(([127, 0, 0, 1], 7_000).into())
-    }
-}
-
-impl Drop for MemStream {
-    fn drop(&mut self) {
-        let mut state = self.world.state();
-        let link = &mut state.links[self.link];
-        // As the kernel does: unread input makes a close a reset.
-        let by_reset = link.reset_on_close || !link.input.is_empty();
-        link.dropped = Some(if by_reset { Dropped::ByReset } else { Dropped::InOrder });
-        link.source = None;
-    }
-}
-
-/// A listener of the world.
-#[derive(Debug)]
-pub(crate) struct MemListener {
-    world: World,
-    number: u32,
-}
-
-impl MemListener {
-    pub(super) fn address(&self) -> Address {
-        Address::Ip(([127, 0, 0, 1], 7_000 + self.number as u16).into())
     }
 
-    pub(super) fn accept(&mut self) -> io::Result<(io::Result<Stream>, Address)> {
-        let mut state = self.world.state();
-        let backlog = state.backlogs.entry(self.number).or_default();
-        if let Some(error) = backlog.errors.pop_front() {
-            return Err(error);
+    /// Late events whose time has come.
+    fn late_events(&mut self) {
+        let now = self.elapsed;
+        let mut at = 0;
+        while let Some((due, poller, ready)) = self.late.get(at).copied() {
+            if due > now {
+                at += 1;
+                continue;
+            }
+            self.late.remove(at);
+            self.push(poller, ready);
         }
-        let link = backlog.waiting.pop_front().ok_or(io::ErrorKind::WouldBlock)?;
-        drop(state);
-        let stream = MemStream { world: self.world.clone(), link };
-        let peer = stream.peer_address();
-        Ok((Ok(Stream::Mem(stream)), peer))
     }
-}
 
-impl Drop for MemListener {
-    fn drop(&mut self) {
-        let mut state = self.world.state();
-        if let Some(backlog) = state.backlogs.get_mut(&self.number) {
-            backlog.closed = true;
-            backlog.source = None;
+    /// What a poller may tell beside what is.
+    fn disturb(&mut self, poller: usize) {
+        if let Some(mut roll) = self.dice.happens(Kind::Spurious, poller) {
+            let all = Readiness::READABLE.and(Readiness::WRITABLE);
+            let link = roll.below(self.links.len());
+            match self.links.get(link).map(|link| (link.source, &link.dialed)) {
+                Some((Some((of, source)), dialed)) if of == poller => {
+                    // Of one that still connects nothing may be told but that.
+                    let readiness =
+                        if matches!(dialed, Some((_, false))) { Readiness::WRITABLE } else { all };
+                    self.push(poller, Ready { source, readiness });
+                }
+                _ => {}
+            }
+        }
+        if let Some(mut roll) = self.dice.happens(Kind::Stale, poller) {
+            let gone = self.gone.len();
+            // Mostly of those that have just gone.
+            let among = if roll.one_in(4) { gone } else { gone.min(3) };
+            let back = roll.below(among);
+            if let Some((of, source)) = gone.checked_sub(1 + back).map(|at| self.gone[at]) {
+                let all = Readiness::READABLE.and(Readiness::WRITABLE).and(Readiness::READ_CLOSED);
+                let worst = all.and(Readiness::WRITE_CLOSED).and(Readiness::ERROR);
+                let readiness = if roll.one_in(2) { all } else { worst };
+                self.push(of, Ready { source, readiness });
+            }
+        }
+        if let Some(mut roll) = self.dice.happens(Kind::Order, poller) {
+            let ready = &mut self.pollers[poller].ready;
+            for at in (1..ready.len()).rev() {
+                ready.swap(at, roll.below(at + 1));
+            }
+        }
+        if self.dice.happens(Kind::Wake, poller).is_some() {
+            self.pollers[poller].woken = true;
         }
     }
 }

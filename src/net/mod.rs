@@ -8,7 +8,8 @@ mod descriptors;
 mod error_kind;
 mod io;
 mod listener;
-#[cfg(test)]
+#[cfg(any(test, feature = "sim"))]
+#[allow(dead_code, reason = "the core's own tests and the simulated world each use their part")]
 pub(crate) mod mem;
 mod options;
 mod poller;

@@ -11,7 +11,7 @@ use mio::{Events, Poll, Token};
 
 use super::resolver::{Resolver, Threads};
 use super::spin::Spin;
-use super::{Listener, SocketOptions, Stream, clock};
+use super::{ListenOptions, Listener, SocketOptions, Stream, clock};
 use crate::address::Address;
 
 /// The longest sleep: a wait without a deadline wakes once an hour, and no timeout overflows a system call's argument.
@@ -77,7 +77,7 @@ impl Readiness {
         self.0 & (Self::READABLE.0 | Self::READ_CLOSED.0 | Self::ERROR.0) != 0
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "sim"))]
     pub(crate) fn and(self, other: Readiness) -> Readiness {
         Readiness(self.0 | other.0)
     }
@@ -105,7 +105,7 @@ pub(crate) enum Poller {
         waker: Arc<mio::Waker>,
         spin: Spin,
     },
-    #[cfg(test)]
+    #[cfg(any(test, feature = "sim"))]
     Mem(super::mem::World),
 }
 
@@ -113,7 +113,7 @@ pub(crate) enum Poller {
 #[derive(Debug, Clone)]
 pub(crate) enum Waker {
     Os(Arc<mio::Waker>),
-    #[cfg(test)]
+    #[cfg(any(test, feature = "sim"))]
     Mem(super::mem::World),
 }
 
@@ -123,7 +123,7 @@ impl Waker {
     pub(crate) fn wake(&self) -> io::Result<()> {
         match self {
             Waker::Os(waker) => again_when_interrupted(|| waker.wake()),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Waker::Mem(world) => {
                 world.wake();
                 Ok(())
@@ -144,7 +144,7 @@ impl Poller {
     pub(crate) fn waker(&self) -> Waker {
         match self {
             Poller::Os { waker, .. } => Waker::Os(Arc::clone(waker)),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Poller::Mem(world) => Waker::Mem(world.clone()),
         }
     }
@@ -171,7 +171,7 @@ impl Poller {
                 );
                 Ok(())
             }
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Poller::Mem(world) => {
                 world.wait(timeout, ready);
                 Ok(())
@@ -183,7 +183,7 @@ impl Poller {
     pub(crate) fn busy_polls(&self) -> (u64, u64) {
         match self {
             Poller::Os { spin, .. } => (spin.begun, spin.hits),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Poller::Mem(_) => (0, 0),
         }
     }
@@ -193,7 +193,7 @@ impl Poller {
     pub(crate) fn now(&self) -> Instant {
         match self {
             Poller::Os { .. } => clock::now(),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Poller::Mem(world) => world.now(),
         }
     }
@@ -201,7 +201,7 @@ impl Poller {
     pub(crate) fn add_stream(&mut self, stream: &mut Stream, slot: u32, generation: u32) -> io::Result<()> {
         match self {
             Poller::Os { poll, .. } => stream.register(poll.registry(), connection_token(slot, generation)),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Poller::Mem(world) => {
                 world.register(stream, Source::Connection(slot, generation));
                 Ok(())
@@ -222,7 +222,7 @@ impl Poller {
                 stream.register(poll.registry(), Token((number | ATTEMPT_BIT) as usize))?;
                 Ok(stream)
             }
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Poller::Mem(world) => world.dial(address, number),
         }
     }
@@ -246,7 +246,7 @@ impl Poller {
     pub(crate) fn promote(&mut self, stream: &mut Stream, slot: u32, generation: u32) -> io::Result<()> {
         match self {
             Poller::Os { poll, .. } => stream.rename(poll.registry(), connection_token(slot, generation)),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Poller::Mem(world) => {
                 world.register(stream, Source::Connection(slot, generation));
                 Ok(())
@@ -258,7 +258,7 @@ impl Poller {
     pub(crate) fn resolver(&self) -> Resolver {
         match self {
             Poller::Os { .. } => Resolver::Threads(Threads::new(self.waker())),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Poller::Mem(world) => Resolver::Mem(world.clone()),
         }
     }
@@ -267,8 +267,8 @@ impl Poller {
     pub(crate) fn seed(&self) -> u64 {
         match self {
             Poller::Os { .. } => RandomState::new().build_hasher().finish(),
-            #[cfg(test)]
-            Poller::Mem(_) => 7,
+            #[cfg(any(test, feature = "sim"))]
+            Poller::Mem(world) => world.seed(),
         }
     }
 
@@ -276,8 +276,17 @@ impl Poller {
     pub(crate) fn remove_stream(&mut self, stream: &mut Stream) -> io::Result<()> {
         match self {
             Poller::Os { poll, .. } => stream.deregister(poll.registry()),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Poller::Mem(_) => Ok(()),
+        }
+    }
+
+    /// Binds a listener, which is not registered yet.
+    pub(crate) fn bind(&self, address: &Address, options: &ListenOptions) -> io::Result<Listener> {
+        match self {
+            Poller::Os { .. } => Listener::bind(address, options),
+            #[cfg(any(test, feature = "sim"))]
+            Poller::Mem(world) => world.bind(address),
         }
     }
 
@@ -286,7 +295,7 @@ impl Poller {
             Poller::Os { poll, .. } => {
                 listener.register(poll.registry(), Token((slot | LISTENER_BIT) as usize))
             }
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Poller::Mem(world) => {
                 world.register_listener(listener, Source::Listener(slot));
                 Ok(())
@@ -311,7 +320,7 @@ impl std::os::fd::AsFd for Poller {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         match self {
             Poller::Os { poll, .. } => poll.registry().as_fd(),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Poller::Mem(_) => panic!("an in-memory poller has no descriptor"),
         }
     }

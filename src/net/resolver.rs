@@ -30,7 +30,7 @@ pub(crate) type Found = io::Result<Vec<Address>>;
 #[derive(Debug)]
 pub(crate) enum Resolver {
     Threads(Threads),
-    #[cfg(test)]
+    #[cfg(any(test, feature = "sim"))]
     Mem(super::mem::World),
 }
 
@@ -39,7 +39,7 @@ impl Resolver {
     pub(crate) fn look_up(&mut self, dial: ConnId, host: &str, port: u16) {
         match self {
             Resolver::Threads(threads) => threads.look_up(Job { dial, host: host.to_owned(), port }),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Resolver::Mem(world) => world.look_up(dial, host, port),
         }
     }
@@ -48,7 +48,7 @@ impl Resolver {
     pub(crate) fn give_up(&mut self, dial: ConnId) {
         match self {
             Resolver::Threads(threads) => threads.give_up(dial),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Resolver::Mem(world) => world.give_up(dial),
         }
     }
@@ -58,7 +58,7 @@ impl Resolver {
     pub(crate) fn is_due(&self) -> bool {
         match self {
             Resolver::Threads(threads) => threads.shared.flag.load(Ordering::Acquire),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Resolver::Mem(world) => world.has_found(),
         }
     }
@@ -67,7 +67,7 @@ impl Resolver {
     pub(crate) fn take(&mut self) -> Vec<(ConnId, Found)> {
         match self {
             Resolver::Threads(threads) => threads.shared.take(),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Resolver::Mem(world) => world.take_found(),
         }
     }

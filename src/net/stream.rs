@@ -28,7 +28,7 @@ pub(crate) enum Stream {
     Tls(Box<super::tls::TlsStream>),
     /// The stream of a dial that has no answer yet.
     Nothing,
-    #[cfg(test)]
+    #[cfg(any(test, feature = "sim"))]
     Mem(super::mem::MemStream),
 }
 
@@ -111,7 +111,7 @@ impl Stream {
             #[cfg(feature = "tls")]
             Stream::Tls(_) => None,
             Stream::Nothing => None,
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Stream::Mem(_) => None,
         }
     }
@@ -125,7 +125,7 @@ impl Stream {
             #[cfg(feature = "tls")]
             Stream::Tls(_) => Err(not_here()),
             Stream::Nothing => Err(nothing()),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Stream::Mem(stream) => stream.read(into),
         }
     }
@@ -142,7 +142,7 @@ impl Stream {
             #[cfg(feature = "tls")]
             Stream::Tls(_) => Err(not_here()),
             Stream::Nothing => Err(nothing()),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Stream::Mem(stream) => stream.write(bytes),
         }
     }
@@ -161,7 +161,7 @@ impl Stream {
             #[cfg(feature = "tls")]
             Stream::Tls(_) => Err(not_here()),
             Stream::Nothing => Err(nothing()),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Stream::Mem(stream) => stream.write_slices(slices),
         }
     }
@@ -177,7 +177,7 @@ impl Stream {
             Stream::Unix(_) => false,
             #[cfg(feature = "tls")]
             Stream::Tls(tls) => tls.inner().is_short_when_drained(),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Stream::Mem(stream) => stream.is_whole(),
         }
     }
@@ -206,7 +206,7 @@ impl Stream {
             #[cfg(feature = "tls")]
             Stream::Tls(tls) => tls.shut_down_writing(),
             Stream::Nothing => Err(nothing()),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Stream::Mem(stream) => stream.shut_down_writing(),
         }
     }
@@ -221,7 +221,7 @@ impl Stream {
             #[cfg(feature = "tls")]
             Stream::Tls(tls) => tls.inner_mut().reset_on_close(),
             Stream::Nothing => {}
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Stream::Mem(stream) => stream.reset_on_close(),
         }
     }
@@ -234,7 +234,7 @@ impl Stream {
             #[cfg(feature = "tls")]
             Stream::Tls(tls) => tls.inner().take_error(),
             Stream::Nothing => Ok(Some(nothing())),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Stream::Mem(stream) => Ok(stream.take_error()),
         }
     }
@@ -247,7 +247,7 @@ impl Stream {
             #[cfg(feature = "tls")]
             Stream::Tls(tls) => tls.inner().peer_address(),
             Stream::Nothing => Err(nothing()),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Stream::Mem(stream) => stream.dialed_address(),
         }
     }
@@ -260,7 +260,7 @@ impl Stream {
             #[cfg(feature = "tls")]
             Stream::Tls(tls) => tls.inner().local_address(),
             Stream::Nothing => Err(nothing()),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Stream::Mem(stream) => Ok(stream.local_address()),
         }
     }
@@ -276,7 +276,7 @@ impl Stream {
             #[cfg(feature = "tls")]
             Stream::Tls(tls) => tls.inner_mut().apply(options),
             Stream::Nothing => Err(nothing()),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Stream::Mem(_) => Ok(()),
         }
     }
@@ -289,7 +289,7 @@ impl Stream {
             #[cfg(feature = "tls")]
             Stream::Tls(tls) => tls.inner_mut().register(registry, token),
             Stream::Nothing => Err(nothing()),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Stream::Mem(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
@@ -303,7 +303,7 @@ impl Stream {
             #[cfg(feature = "tls")]
             Stream::Tls(tls) => tls.inner_mut().rename(registry, token),
             Stream::Nothing => Err(nothing()),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Stream::Mem(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
@@ -316,7 +316,7 @@ impl Stream {
             #[cfg(feature = "tls")]
             Stream::Tls(tls) => tls.inner_mut().deregister(registry),
             Stream::Nothing => Ok(()),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Stream::Mem(_) => Ok(()),
         }
     }

@@ -86,13 +86,13 @@ impl<C> Dials<C> {
     }
 
     /// The dials that something is under way for.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "sim"))]
     pub(super) fn under_way(&self) -> impl Iterator<Item = ConnId> + '_ {
         self.under_way.keys().copied().chain(self.attempts.values().map(|attempt| attempt.dial))
     }
 
     /// Whether nothing is kept that a dial needs.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "sim"))]
     pub(super) fn is_empty(&self) -> bool {
         self.under_way.is_empty() && self.attempts.is_empty() && self.kept.is_empty()
     }

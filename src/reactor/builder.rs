@@ -107,6 +107,24 @@ impl Builder {
         cx.connections_max = connections_max;
         Ok(Reactor::with_context(handler, cx))
     }
+
+    /// Makes the reactor in an in-memory world, and has a journal kept. The process's descriptors do not matter there.
+    ///
+    /// # Errors
+    /// The limits contradict each other.
+    #[cfg(feature = "sim")]
+    pub(crate) fn build_in<H: Handler>(
+        self,
+        world: &crate::net::mem::World,
+        handler: H,
+    ) -> Result<(Reactor<H>, crate::net::mem::World), Error> {
+        self.limits.check()?;
+        let world = world.another(self.limits.events);
+        let mut cx = Context::new(Poller::Mem(world.clone()), self.limits, self.dial_options);
+        cx.on_panic = self.on_panic;
+        cx.keep_journal();
+        Ok((Reactor::with_context(handler, cx), world))
+    }
 }
 
 #[cfg(test)]

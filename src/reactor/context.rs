@@ -127,6 +127,9 @@ pub struct Context<H: Handler> {
     pub(super) walked_group: Option<(u64, Vec<ConnId>)>,
     pub(super) gate: LogGate,
     pub(super) dial_options: SocketOptions,
+    /// What the handler was told, for those who look whether the promises hold.
+    #[cfg(any(test, feature = "sim"))]
+    pub(super) journal: Option<Box<super::audit::Journal>>,
 }
 
 impl<H: Handler> Drop for Context<H> {
@@ -147,7 +150,7 @@ impl<H: Handler> fmt::Debug for Context<H> {
 }
 
 impl<H: Handler> Context<H> {
-    pub(super) fn new(poller: Poller, limits: Limits, dial_options: SocketOptions) -> Context<H> {
+    pub(crate) fn new(poller: Poller, limits: Limits, dial_options: SocketOptions) -> Context<H> {
         let queue = Queue::new(poller.waker(), limits.commands_max, limits.command_bytes());
         let now = poller.now();
         Context {
@@ -204,6 +207,8 @@ impl<H: Handler> Context<H> {
             walked_group: None,
             gate: LogGate::default(),
             dial_options,
+            #[cfg(any(test, feature = "sim"))]
+            journal: None,
             poller,
             limits,
         }

@@ -17,7 +17,9 @@ use crate::connection::Halt;
 use crate::error::Error;
 use crate::handler::Handler;
 use crate::id::{ConnId, ListenerId};
-use crate::net::{AcceptVerdict, ListenOptions, Listener, accept_verdict, is_lack_of_descriptors};
+use crate::net::{
+    AcceptVerdict, ListenOptions, Listener, ToAddresses, accept_verdict, is_lack_of_descriptors,
+};
 use crate::time::{TimerKey, deadline};
 
 /// The first pause of a listener when descriptors or memory have run out, and the longest.
@@ -41,14 +43,20 @@ impl fmt::Display for Listening {
     }
 }
 
+impl ToAddresses for Listening {
+    fn to_addresses(&self) -> Result<Vec<Address>, Error> {
+        Ok(vec![self.address.clone()])
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct ListenerEntry<C> {
-    generation: NonZeroU32,
+    pub(super) generation: NonZeroU32,
     listener: Listener,
     codec: C,
     /// Its connections that are open, and the most that may be.
-    connections: usize,
-    connections_max: usize,
+    pub(super) connections: usize,
+    pub(super) connections_max: usize,
     #[cfg(feature = "tls")]
     pub(super) acceptor: Option<crate::tls::Acceptor>,
     /// Its clients are for all reactors of the pool.
@@ -56,7 +64,7 @@ pub(super) struct ListenerEntry<C> {
     /// It is on the list of those to be looked at in the next turn.
     due: bool,
     /// The machine had no descriptors or no memory: when to come back, and how long the next pause is.
-    paused: Option<TimerKey>,
+    pub(super) paused: Option<TimerKey>,
     pause: Duration,
     /// Since the first such pause its queue was not seen empty: one episode.
     overloaded: bool,
@@ -83,7 +91,7 @@ impl<H: Handler> Context<H> {
         options: &ListenOptions,
     ) -> Result<Listening, Error> {
         let address = address.into();
-        let listener = Listener::bind(&address, options);
+        let listener = self.poller.bind(&address, options);
         let listening = self.add_listener(listener, address, codec, options.connections_max)?;
         self.secure_listener(&listening, options);
         Ok(listening)

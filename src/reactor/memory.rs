@@ -115,6 +115,24 @@ impl<H: Handler> Context<H> {
         self.watch_memory();
     }
 
+    /// Whether the sum is that of its parts, and whoever waits for memory is listed.
+    #[cfg(any(test, feature = "sim"))]
+    pub(super) fn audit_memory(&self) -> Result<(), String> {
+        let all = || self.table.all().filter_map(|conn| Some((conn, self.table.get(conn)?)));
+        let counted: usize = all().map(|(_, live)| live.counted).sum();
+        if counted != self.memory.held {
+            return Err(format!("connections hold {counted} bytes, and the sum says {}", self.memory.held));
+        }
+        let unlisted = all().find(|(conn, live)| live.starved && !self.memory.starved.contains(conn));
+        match unlisted {
+            Some((conn, _)) => Err(format!("{conn} waits for memory, and is not listed")),
+            None if self.is_over_memory() && !self.memory.watched => {
+                Err("more is held than the limit, and nobody watches".to_owned())
+            }
+            None => Ok(()),
+        }
+    }
+
     fn watch_memory(&mut self) {
         if !self.memory.watched {
             self.memory.watched = true;

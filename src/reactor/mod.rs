@@ -6,6 +6,7 @@
 mod admit;
 mod adopt;
 mod attempts;
+mod audit;
 mod broadcast;
 mod builder;
 mod close;
@@ -66,7 +67,7 @@ use crate::handle::Handle;
 use crate::handler::Handler;
 use crate::id::ConnId;
 use crate::limits::Limits;
-use crate::net::{ListenOptions, Listener, Ready, ToAddresses};
+use crate::net::{ListenOptions, Ready, ToAddresses};
 use crate::stats::Stats;
 
 /// An event loop of one thread: listeners, connections, timers, and the handler that they serve.
@@ -137,7 +138,7 @@ impl<H: Handler> Reactor<H> {
     ) -> Result<Listening, Error> {
         let mut last = Error::Config("the name has no address");
         for address in address.to_addresses()? {
-            let listener = Listener::bind(&address, options);
+            let listener = self.cx.poller.bind(&address, options);
             match self.cx.add_listener(listener, address, codec.clone(), options.connections_max) {
                 Ok(listening) => {
                     self.cx.secure_listener(&listening, options);

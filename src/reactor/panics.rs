@@ -41,7 +41,9 @@ impl<H: Handler> Reactor<H> {
         conn: Option<ConnId>,
         f: impl FnOnce(&mut H, &mut Context<H>) -> R,
     ) -> Option<R> {
+        self.cx.enters(callback, conn);
         let result = self.guarded(conn, |reactor| f(&mut reactor.handler, &mut reactor.cx));
+        self.cx.leaves();
         self.cx.dispatched(callback, conn);
         result
     }
@@ -73,6 +75,7 @@ impl<H: Handler> Reactor<H> {
         let cx = &mut self.cx;
         cx.stats.panics += 1;
         cx.current = None;
+        cx.leaves();
         cx.repair();
         match conn {
             Some(conn) => {

@@ -222,7 +222,9 @@ impl<H: Handler> Reactor<H> {
                         budget.messages -= 1;
                         trace!("connection {conn}: a frame of {len} bytes");
                         self.cx.frame_len = len;
+                        self.cx.enters(Callback::Message, Some(conn));
                         self.handler.on_message(&mut self.cx, conn, message);
+                        self.cx.leaves();
                     }
                     Err(error) => return (Stop::Halted, Some(error)),
                 },
@@ -275,7 +277,9 @@ impl<H: Handler> Reactor<H> {
         }
         live.inbox.release(&mut self.cx.pool);
         self.cx.frame_len = 0;
+        self.cx.enters(Callback::Message, Some(conn));
         let answer = self.handler.on_half_close(&mut self.cx, conn);
+        self.cx.leaves();
         // One that was detached in there leaves whole.
         let Some(live) = self.cx.table.get(conn) else { return false };
         // One whose both sides have ended has nothing to be kept for.
@@ -300,7 +304,9 @@ impl<H: Handler> Reactor<H> {
             Ok(message) => {
                 budget.messages -= 1;
                 self.cx.frame_len = len;
+                self.cx.enters(Callback::Message, Some(conn));
                 self.handler.on_message(&mut self.cx, conn, message);
+                self.cx.leaves();
             }
             Err(error) => self.bad_frame(conn, error.at(offset)),
         }

@@ -97,6 +97,12 @@ impl<H: Handler> Context<H> {
         report.drained = self.drain.open_at_begin.saturating_sub(report.cut + left as u64);
         report
     }
+
+    /// How many were open when the shutdown began.
+    #[cfg(any(test, feature = "sim"))]
+    pub(super) fn open_at_drain(&self) -> u64 {
+        self.drain.open_at_begin
+    }
 }
 
 impl<H: Handler> Reactor<H> {

@@ -41,7 +41,7 @@ impl Sources {
         }
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "sim"))]
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

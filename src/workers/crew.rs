@@ -9,7 +9,7 @@ use super::fair::Fair;
 use crate::handle::sync::{Condvar, Mutex, lock, thread, wait};
 
 /// A piece of work. It does not panic.
-pub(super) type Work = Box<dyn FnOnce() + Send>;
+pub(crate) type Work = Box<dyn FnOnce() + Send>;
 
 /// Threads that work. Dropping it lets go of them: they end when nothing is left to do.
 pub(super) struct Crew<K> {
@@ -77,8 +77,13 @@ impl<K: Hash + Eq + Copy + Send + 'static> Crew<K> {
     /// Does one piece of work on this thread. False when there is none.
     #[cfg(test)]
     pub(super) fn work_one(&self) -> bool {
-        let work = lock(&self.shared.state).queue.pop();
-        work.map(|work| work()).is_some()
+        self.take().map(|work| work()).is_some()
+    }
+
+    /// Takes the next piece of work out, to be done by whoever takes it.
+    #[cfg(any(test, feature = "sim"))]
+    pub(super) fn take(&self) -> Option<Work> {
+        lock(&self.shared.state).queue.pop()
     }
 }
 

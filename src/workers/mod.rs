@@ -56,6 +56,9 @@ mod lanes;
 mod models;
 mod tray;
 
+#[cfg(feature = "sim")]
+pub(crate) use crew::Work;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -158,15 +161,35 @@ impl Builder {
     /// # Errors
     /// A bound or the number of threads is zero, or the system starts no thread.
     pub fn build<H: Handler>(self) -> Result<Pool<H>, Error> {
-        let Bounds { jobs_each, bytes_each, jobs, bytes } = self.bounds;
         if self.threads == 0 && !cfg!(test) {
             return Err(Error::Config("a pool of no threads would do nothing"));
         }
+        self.start()
+    }
+
+    fn start<H: Handler>(self) -> Result<Pool<H>, Error> {
+        let Bounds { jobs_each, bytes_each, jobs, bytes } = self.bounds;
         if [jobs_each, bytes_each, jobs, bytes].contains(&0) {
             return Err(Error::Config("a bound of a pool is zero: it would take one job at a time"));
         }
         let crew = Crew::start(self.threads).map_err(Error::Thread)?;
         Ok(Pool { crew: Arc::new(crew), bounds: self.bounds, front: None })
+    }
+}
+
+/// Takes the work of a pool without threads, see [`Pool::by_hand`].
+#[cfg(feature = "sim")]
+pub(crate) struct Hands {
+    crew: Arc<Crew<Whose>>,
+    /// How many threads the pool was to have.
+    pub(crate) threads: usize,
+}
+
+#[cfg(feature = "sim")]
+impl Hands {
+    /// The next piece of work, as a thread would take it.
+    pub(crate) fn take(&self) -> Option<Work> {
+        self.crew.take()
     }
 }
 
@@ -248,6 +271,15 @@ impl<H: Handler> Pool<H> {
     #[cfg(test)]
     pub(crate) fn work_one(&self) -> bool {
         self.crew.work_one()
+    }
+
+    /// A pool without threads, and the hands that its work is taken with: for a simulated world.
+    #[cfg(feature = "sim")]
+    pub(crate) fn by_hand(mut builder: Builder) -> Result<(Pool<H>, Hands), Error> {
+        let threads = std::mem::take(&mut builder.threads);
+        let pool = builder.start()?;
+        let hands = Hands { crew: Arc::clone(&pool.crew), threads };
+        Ok((pool, hands))
     }
 
     /// What it knows of the reactor of `cx`.

@@ -1,8 +1,9 @@
 //! What a test does at the far end of a connection.
 
-use std::io;
+use std::io::{self, Read};
 
 use super::{Dropped, MemStream, World};
+use crate::address::Address;
 use crate::net::{Readiness, Source, Stream};
 
 /// The far end of a connection, in a test's hand.
@@ -10,6 +11,18 @@ use crate::net::{Readiness, Source, Stream};
 pub(crate) struct Peer {
     pub(super) world: World,
     pub(super) link: usize,
+}
+
+/// A connection at one moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Look {
+    /// Bytes that the reactor has not read.
+    pub(crate) unread: usize,
+    /// Bytes that have come and were not taken.
+    pub(crate) untaken: usize,
+    /// The reactor has ended its side with what it has sent so far, and may still read.
+    pub(crate) output_ended: bool,
+    pub(crate) dropped: Option<Dropped>,
 }
 
 impl Peer {
@@ -40,9 +53,17 @@ impl Peer {
 
     /// Takes what has come, which makes room.
     pub(crate) fn take(&self) -> Vec<u8> {
+        self.take_some(usize::MAX)
+    }
+
+    /// Takes so much of it at most.
+    pub(crate) fn take_some(&self, max: usize) -> Vec<u8> {
         let mut state = self.world.state();
         let link = &mut state.links[self.link];
-        let bytes = link.output.drain(..).collect();
+        let n = link.output.len().min(max);
+        let mut bytes = vec![0; n];
+        // There are that many.
+        drop(link.output.read_exact(&mut bytes));
         if std::mem::take(&mut link.full) {
             state.edge(self.link, Readiness::WRITABLE);
         }
@@ -58,6 +79,33 @@ impl Peer {
 
     pub(crate) fn dropped(&self) -> Option<Dropped> {
         self.world.state().links[self.link].dropped
+    }
+
+    /// What is to be seen of the connection at the moment.
+    pub(crate) fn look(&self) -> Look {
+        let link = &self.world.state().links[self.link];
+        Look {
+            unread: link.input.len(),
+            untaken: link.output.len(),
+            output_ended: link.output_ended,
+            dropped: link.dropped,
+        }
+    }
+
+    /// Where the reactor sees it, and what it is told of its own address.
+    pub(crate) fn is_at(&self, peer: Address) {
+        self.world.state().links[self.link].peer = Some(peer);
+    }
+
+    /// Its number: the how manieth connection of the world it is.
+    pub(crate) fn number(&self) -> usize {
+        self.link
+    }
+
+    /// Bytes that the reactor has read from it, and written to it.
+    pub(crate) fn moved(&self) -> (u64, u64) {
+        let state = self.world.state();
+        (state.links[self.link].bytes_read, state.links[self.link].bytes_written)
     }
 
     /// How many bytes wait between the reactor and this peer.
@@ -90,7 +138,7 @@ impl Peer {
 
     /// The source that the reactor registered for it.
     pub(crate) fn source(&self) -> Option<Source> {
-        self.world.state().links[self.link].source
+        self.world.state().links[self.link].source.map(|(_, source)| source)
     }
 
     /// Bytes that the reactor has not read.
@@ -100,6 +148,6 @@ impl Peer {
 
     /// The reactor's end of it, for adopting.
     pub(crate) fn stream(&self) -> Stream {
-        Stream::Mem(MemStream { world: self.world.clone(), link: self.link })
+        Stream::Mem(MemStream::new(&self.world, self.link))
     }
 }
