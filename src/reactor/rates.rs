@@ -267,6 +267,8 @@ impl<H: Handler> Context<H> {
                 live.moved = now;
                 live.rated.set(Rated::HELD, false);
                 self.mark_dirty(conn);
+                // Its peer's deadlines have stood still, and may have been given up.
+                self.arm_deadlines(conn);
             }
         }
     }

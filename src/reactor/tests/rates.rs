@@ -272,3 +272,26 @@ fn those_who_wait_for_a_rate_are_served_strictly_in_turn() {
     let expected: Vec<usize> = (0..10).map(|turn| turn % 3).collect();
     assert_eq!(order, expected);
 }
+
+#[test]
+fn a_peer_that_takes_nothing_is_ended_though_a_rate_held_what_was_for_it_meanwhile() {
+    let mut limits = Limits::default();
+    limits.write_timeout = Some(500 * MS);
+    let mut rig = rig_with(limits, |_, _| {});
+    let peer = rig.client();
+    let conn = rig.open()[0];
+    rig.cx().limit_rate(conn, Direction::Output, Some(Rate::default().messages_per_second(1)));
+    peer.capacity(50);
+    for _ in 0..2 {
+        rig.cx().send(conn, &[1; 40]);
+    }
+    rig.settle();
+    assert_eq!(peer.take().len(), 44, "the other one has to wait for its rate");
+    peer.capacity(0);
+    rig.pass(600 * MS);
+    assert_eq!(rig.open(), [conn], "which is not its peer's fault, however long it takes");
+    rig.pass(500 * MS);
+    assert_eq!(rig.open(), [conn], "from now on it is");
+    rig.pass(600 * MS);
+    assert_eq!(rig.closes(), ["write_timeout"]);
+}
