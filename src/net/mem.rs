@@ -218,6 +218,10 @@ impl World {
         if link.input_ended {
             readiness = readiness.and(Readiness::READ_CLOSED);
         }
+        if link.error.is_some() {
+            readiness =
+                readiness.and(Readiness::ERROR).and(Readiness::READ_CLOSED).and(Readiness::WRITE_CLOSED);
+        }
         state.edge(stream.link, readiness);
     }
 }

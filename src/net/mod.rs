@@ -9,7 +9,12 @@ mod error_kind;
 mod io;
 mod listener;
 #[cfg(any(test, feature = "sim"))]
-#[allow(dead_code, reason = "the core's own tests and the simulated world each use their part")]
+#[allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    reason = "the core's own tests and the simulated world each use their part"
+)]
 pub(crate) mod mem;
 mod options;
 mod poller;

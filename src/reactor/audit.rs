@@ -262,10 +262,11 @@ mod books {
             // Buffers that are kept for later may be lent for less than they have room for.
             let kept = self.limits.spare_bytes.max(COPY_IN_MAX);
             holds!(held <= (4 * len).max(8 * kept), "{conn} holds {held} bytes for {len} that have come");
-            let owes = !live.outbox.is_empty() && self.limits.write_timeout.is_some();
+            // It may be armed for later than that: what judges the peer stands still while it is not read.
+            let judged = live.earliest(&self.limits, self.now, self.tick).is_some();
             holds!(
-                phase != Phase::Open || live.watch.is_some() || !(owes && live.waits) || live.rated.is_held(),
-                "{conn} waits for its peer without a deadline"
+                phase != Phase::Open || live.dirty || live.watch.is_some() || !judged,
+                "{conn} has a deadline, and nothing will look at it"
             );
             Ok(())
         }
@@ -301,7 +302,10 @@ mod books {
             }
             Ok(())
         }
+    }
 
+    #[cfg(feature = "sim")]
+    impl<H: Handler> Reactor<H> {
         /// Looks at what is left when a shutdown has come to its end: nothing.
         ///
         /// # Errors

@@ -385,6 +385,8 @@ impl<H: Handler> Context<H> {
                 self.unfinished.push(conn);
             }
         }
+        // What has stood still runs on, and its timer may have been given up meanwhile.
+        self.arm_deadlines(conn);
     }
 
     /// Puts `conn` on the list of those to be flushed at the end of the turn.

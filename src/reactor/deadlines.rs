@@ -23,7 +23,12 @@ impl<C: Codec, S: Default> Live<C, S> {
     ///
     /// Those that judge the peer's input stand still while it is we who do not read, or who owe it an answer: they begin
     /// anew at `now`.
-    fn earliest(&self, limits: &Limits, now: Instant, tick: Tick) -> Option<(Instant, CloseReason)> {
+    pub(super) fn earliest(
+        &self,
+        limits: &Limits,
+        now: Instant,
+        tick: Tick,
+    ) -> Option<(Instant, CloseReason)> {
         let stuck = self.has_output() && !self.rated.is_held();
         let halted =
             [Halt::Handler, Halt::Rate, Halt::Workers].into_iter().any(|halt| self.halts.contains(halt));

@@ -99,7 +99,7 @@ impl<H: Handler> Context<H> {
     }
 
     /// How many were open when the shutdown began.
-    #[cfg(any(test, feature = "sim"))]
+    #[cfg(feature = "sim")]
     pub(super) fn open_at_drain(&self) -> u64 {
         self.drain.open_at_begin
     }

@@ -151,6 +151,8 @@ impl<H: Handler> Reactor<H> {
 
     /// An event of a connection or a lingering socket.
     fn connection_is_ready(&mut self, slot: u32, generation: u32, readiness: Readiness) {
+        let broken = readiness.has(Readiness::ERROR) || readiness.has(Readiness::WRITE_CLOSED);
+        let starves = broken && (self.cx.is_over_memory() || self.cx.waits_for_others());
         let (conn, live) = match self.cx.table.find(slot, generation) {
             Found::Live(conn, live) => (conn, live),
             Found::Lingering(conn) => {
@@ -185,7 +187,7 @@ impl<H: Handler> Reactor<H> {
             return self.cx.handshake_is_due(conn);
         }
         // An error is noted at once where no read would find it.
-        let unread = !live.halts.is_empty() || live.input != Input::Open;
+        let unread = !live.halts.is_empty() || starves || live.input != Input::Open;
         // One that can take nothing more is broken, unless it was we who have shut our side.
         let shut = readiness.has(Readiness::WRITE_CLOSED) && live.output != OurSide::Ended;
         let cut = shut || readiness.has(Readiness::ERROR);

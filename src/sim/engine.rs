@@ -12,6 +12,9 @@ use crate::net::mem::{Dice, World as Net};
 /// So many steps without any time in between are a loop that never rests.
 const STEPS_MAX: usize = 200_000;
 
+/// A listener that lacks something may pause for a second, again and again.
+const RECOVERS_IN: Duration = Duration::from_secs(60);
+
 /// How far the world runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Run {
@@ -126,6 +129,14 @@ impl Engine {
         }
     }
 
+    /// Lets a reactor take in who waits for it: a listener that pauses comes back.
+    pub(super) fn let_clients_in(&self, reactor: &dyn Turns) {
+        let until = self.now() + RECOVERS_IN;
+        let waits = |_: &Engine| reactor.waiting_clients() == 0 || reactor.is_shutting_down();
+        let taken = self.run(Run::Until(until), waits);
+        assert!(taken, "a promise is broken: clients wait, and nobody takes them in");
+    }
+
     /// Lets a reactor that shuts down come to its end, and looks at what it leaves.
     pub(super) fn run_to_the_end(&self, reactor: &dyn Turns) {
         let until = self.now() + reactor.patience();
@@ -140,6 +151,7 @@ impl Engine {
     pub(super) fn end(&self) {
         let reactors = self.reactors.borrow().clone();
         for reactor in reactors.iter().filter(|reactor| !reactor.is_shutting_down()) {
+            self.let_clients_in(&**reactor);
             reactor.shut_down();
         }
         for reactor in &reactors {

@@ -117,6 +117,7 @@ impl<H: Handler> Server<H> {
     /// # Panics
     /// It does not come to its end in time, or something is left of it.
     pub fn shut_down(&self) -> ShutdownReport {
+        self.engine.let_clients_in(&*self.seat);
         self.with(Context::shutdown);
         self.engine.run_to_the_end(&*self.seat);
         self.reactor().shutdown_report()
@@ -155,6 +156,8 @@ pub(super) trait Turns {
     fn shut_down(&self);
     /// How long a shutdown may take.
     fn patience(&self) -> Duration;
+    /// Clients that wait to be accepted.
+    fn waiting_clients(&self) -> usize;
     /// Bytes read and written, as it has counted them.
     fn moved(&self) -> (u64, u64);
     /// What is left, after its end.
@@ -201,6 +204,10 @@ impl<H: Handler> Turns for Seat<H> {
         let reactor = self.borrow();
         let limits = reactor.limits();
         limits.drain_timeout + limits.linger_timeout + Duration::from_secs(1)
+    }
+
+    fn waiting_clients(&self) -> usize {
+        self.net.waiting_clients()
     }
 
     fn moved(&self) -> (u64, u64) {

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mainspring::codec::LengthPrefixed;
@@ -74,6 +74,9 @@ struct Known {
     open: bool,
     reason: Option<CloseReason>,
     dialed: bool,
+    /// The last turn in which something has come, and how much.
+    turn: u64,
+    in_turn: usize,
 }
 
 /// Does anything at any time.
@@ -85,8 +88,10 @@ struct Anything {
     /// Who is at which address.
     at: HashMap<Address, ConnId>,
     said: u64,
-    overload: bool,
     dials: usize,
+    messages_per_turn: usize,
+    /// When each timer may come.
+    due: HashMap<u64, Instant>,
 }
 
 impl Anything {
@@ -105,7 +110,18 @@ impl Anything {
     fn act(&mut self, cx: &mut Context<Self>, roll: &mut Roll, own: Option<ConnId>) {
         let any = cx.connections().get(roll.below(cx.connections().len())).copied().or(own);
         let Some(conn) = (if roll.one_in(2) { own.or(any) } else { any }) else { return };
-        match roll.below(26) {
+        match roll.below(27) {
+            26 => {
+                let gone = self
+                    .known
+                    .iter()
+                    .filter(|(_, known)| known.reason.is_some())
+                    .map(|(conn, _)| *conn)
+                    .min();
+                if let Some(gone) = gone {
+                    assert!(!cx.send(gone, b"to the dead").is_queued(), "the dead take nothing");
+                }
+            }
             0 => cx.close(conn),
             1 => cx.abort(conn),
             2 => drop(cx.pause(conn)),
@@ -126,8 +142,15 @@ impl Anything {
             }
             10 | 11 => drop(cx.join(conn, roll.below(3) as u64)),
             12 => drop(cx.leave(conn, roll.below(3) as u64)),
-            13 => drop(cx.after_for(conn, Duration::from_millis(roll.below(3_000) as u64), 1)),
-            14 => drop(cx.after(Duration::from_millis(roll.below(3_000) as u64), 2)),
+            n @ 13..=14 => {
+                let (delay, key) = (Duration::from_millis(roll.below(3_000) as u64), self.due.len() as u64);
+                self.due.insert(key, cx.now() + delay);
+                if n == 13 {
+                    cx.after_for(conn, delay, key);
+                } else {
+                    cx.after(delay, key);
+                }
+            }
             15 => self.say(cx, conn, roll.below(50_000)),
             16 => {
                 let policies = [
@@ -205,7 +228,6 @@ impl Handler for Anything {
         if self.dice.chance(40).is_some() { Admission::Refuse } else { Admission::Admit }
     }
     fn on_overload(&mut self, cx: &mut Context<Self>, _: ListenerId, _: &std::io::Error) {
-        self.overload = true;
         self.perhaps(cx, None);
     }
     fn on_open(&mut self, cx: &mut Context<Self>, conn: ConnId) {
@@ -218,7 +240,12 @@ impl Handler for Anything {
         self.perhaps(cx, Some(conn));
     }
     fn on_message(&mut self, cx: &mut Context<Self>, from: ConnId, bytes: &[u8]) {
+        let (turn, max) = (cx.stats().turns, self.messages_per_turn);
         let (seed, known) = (self.seed, self.know(from));
+        known.in_turn = if known.turn == turn { known.in_turn + 1 } else { 1 };
+        known.turn = turn;
+        // Once as ever, and once more for the last time in a shutdown.
+        assert!(known.in_turn <= 2 * max, "{from} holds up the others");
         if known.dialed || matches!(bytes.first(), Some(b'm' | b'w' | b'b' | b'x')) {
             // From ourselves.
             return self.perhaps(cx, None);
@@ -245,6 +272,9 @@ impl Handler for Anything {
         self.perhaps(cx, Some(conn));
     }
     fn on_timer(&mut self, cx: &mut Context<Self>, timer: Timer) {
+        let due = self.due.remove(&timer.key).expect("a timer of its own, that has not come yet");
+        self.due.insert(timer.key, cx.now() + Duration::from_secs(1 << 30));
+        assert!(due <= cx.now(), "a timer is early");
         self.perhaps(cx, timer.conn);
     }
     fn on_half_close(&mut self, cx: &mut Context<Self>, conn: ConnId) -> HalfClose {
@@ -336,6 +366,7 @@ fn anything(world: &World) {
         let bounds = Pool::<Anything>::builder(1 + roll.below(3)).jobs_per_connection(1 + roll.below(6));
         world.workers(bounds.jobs(2 + roll.below(20)))
     });
+    let limits = limits(&mut roll);
     let handler = Anything {
         dice: dice.clone(),
         seed,
@@ -343,10 +374,10 @@ fn anything(world: &World) {
         known: HashMap::new(),
         at: HashMap::new(),
         said: 0,
-        overload: false,
         dials: 0,
+        messages_per_turn: limits.messages_per_turn,
+        due: HashMap::new(),
     };
-    let limits = limits(&mut roll);
     let builder = Reactor::<Anything>::builder().limits(limits.clone()).on_panic(OnPanic::Abort);
     let server = world.reactor_with(builder, handler);
     let at = server.listen("10.0.0.1:7000", codec());
@@ -376,6 +407,13 @@ fn anything(world: &World) {
     let held = server.stats().buffered_bytes;
     // Each connection may pass the limit by what one read brings.
     assert!(held < limits.memory_limit as u64 + 25 * 150_000, "{held} bytes are held");
+    log::debug!("{:?} {:?} {:?}", server.stats(), limits, server.handler().known);
+    for peer in crowd.peers() {
+        let conn = server.handler().at.get(peer.address()).copied();
+        let known = conn.and_then(|conn| server.handler().known.get(&conn).map(|known| known.open));
+        let noticed = peer.ended() != Some(End::Reset) || known != Some(true);
+        assert!(noticed, "{} was reset, and nobody has noticed", peer.address());
+    }
     server.shut_down();
     world.settle();
 
@@ -389,10 +427,11 @@ fn anything(world: &World) {
         let seen = peer.address().to_string();
         judge(&came, end, known, &seen);
         let whole = whole(seed, arrived);
-        match known.reason {
+        match &known.reason {
             Some(CloseReason::Peer { .. }) => {
                 assert_eq!(known.heard, whole, "{seen}: what came before its end was delivered");
             }
+            Some(CloseReason::Io(error)) => panic!("{seen}: no socket has failed: {error}"),
             Some(_) => assert!(known.heard <= whole, "{seen}: {} heard of {whole}", known.heard),
             None => panic!("{seen} was opened and not closed"),
         }

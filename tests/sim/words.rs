@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use mainspring::codec::Lines;
-use mainspring::sim::{End, World};
+use mainspring::sim::{self, End, World};
 use mainspring::{CloseReason, ConnId, Context, DialError, HandleError, Handler, Limits, Timer};
 
 /// Answers lines; `later` after a second, `bye` by closing; tells what it was told.
@@ -195,6 +195,17 @@ fn limits_and_deadlines_are_those_of_the_reactor() {
     bob.after(Duration::from_secs(1)).expect_end();
     alice.expect_nothing();
     world.end();
+}
+
+#[test]
+fn the_last_reply_is_not_eaten_by_what_was_not_read() {
+    sim::check_seeds(0..40, |world| {
+        let server = world.reactor(Talker::default());
+        let at = server.listen("10.0.0.1:7000", Lines::default());
+        let mut alice = world.dial(&at);
+        // More than one read takes, and more than fits between.
+        alice.send("bye\n").send("x".repeat(1 << 20)).expect("bye\n").expect_end();
+    });
 }
 
 #[test]

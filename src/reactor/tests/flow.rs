@@ -279,6 +279,25 @@ fn past_the_memory_limit_nobody_is_read_and_then_the_largest_holder_goes() {
 }
 
 #[test]
+fn a_reset_is_noticed_by_those_who_wait_for_memory() {
+    for before in [true, false] {
+        let mut rig = echo_rig(tight_memory());
+        let (deaf, other) = (rig.client(), rig.client());
+        deaf.capacity(0);
+        deaf.send(&frame(&[1; 120_000]));
+        rig.settle();
+        assert!(rig.stats().buffered_bytes > 100_000);
+        if before {
+            other.send(&frame(b"waits"));
+            rig.settle();
+        }
+        other.reset();
+        rig.settle();
+        assert_eq!(rig.closes(), ["reset"], "it had to wait before: {before}");
+    }
+}
+
+#[test]
 fn waiting_for_memory_does_not_spin_and_is_no_silence() {
     let mut limits = tight_memory();
     limits.idle_timeout = Some(Duration::from_millis(500));
