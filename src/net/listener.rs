@@ -212,7 +212,7 @@ impl Listener {
             #[cfg(unix)]
             Listener::Unix { wants, .. } => wants.clone(),
             Listener::Elsewhere(_) => None,
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Listener::Mem(_) => None,
         }
     }

@@ -234,7 +234,7 @@ impl Poller {
             Poller::Os { poll, .. } => {
                 stream.register(poll.registry(), Token((number | ATTEMPT_BIT | GREETING_BIT) as usize))
             }
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Poller::Mem(world) => {
                 world.register(stream, Source::Greeting(number));
                 Ok(())

@@ -192,7 +192,7 @@ impl Stream {
             Stream::Unix(_) => true,
             #[cfg(feature = "tls")]
             Stream::Tls(tls) => tls.inner().keeps_input_when_cut(),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Stream::Mem(_) => false,
         }
     }

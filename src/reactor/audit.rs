@@ -294,6 +294,7 @@ mod books {
                     journal.open
                 );
             }
+            holds!(cx.queue.held() == 0 || cx.queue.is_due(), "a command waits, and nobody will look");
             cx.audit_lists()?;
             cx.audit_memory()?;
             cx.audit_listeners()?;

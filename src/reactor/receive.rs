@@ -327,7 +327,9 @@ impl<H: Handler> Reactor<H> {
             trace!("connection {conn} from {}: {error}", live.peer);
         }
         self.cx.frame_len = 0;
+        self.cx.enters(Callback::Message, Some(conn));
         self.handler.on_bad_frame(&mut self.cx, conn, &error);
+        self.cx.leaves();
         self.cx.begin_close(conn, error.into());
     }
 }

@@ -191,7 +191,9 @@ impl Anything {
             23 => {
                 let handle = cx.handle();
                 // A reactor that is gone wants no commands.
-                let _ = handle.broadcast(To::All, "x command".into());
+                for _ in 0..=roll.below(4) {
+                    let _ = handle.broadcast(To::All, "x command".into());
+                }
             }
             _ => self.say(cx, conn, roll.below(200)),
         }
