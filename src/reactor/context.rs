@@ -377,36 +377,6 @@ impl<H: Handler> Context<H> {
         self.drain.requests > 0
     }
 
-    /// Puts `conn` on the list of those to be delivered, then read, in the next turn.
-    pub(super) fn schedule(&mut self, conn: ConnId) {
-        if let Some(live) = self.table.get_mut(conn) {
-            if !live.scheduled {
-                live.scheduled = true;
-                self.unfinished.push(conn);
-            }
-        }
-        // What has stood still runs on, and its timer may have been given up meanwhile.
-        self.arm_deadlines(conn);
-    }
-
-    /// Puts `conn` on the list of those to be flushed at the end of the turn.
-    #[inline]
-    pub(super) fn mark_dirty(&mut self, conn: ConnId) {
-        if let Some(live) = self.table.get_mut(conn) {
-            if !live.dirty {
-                live.dirty = true;
-                self.dirty.push(conn);
-            }
-        }
-    }
-
-    /// As [`mark_dirty`](Context::mark_dirty), for one that is flagged already and may not be on the list.
-    pub(super) fn relist(&mut self, conn: ConnId) {
-        if self.table.get(conn).is_some_and(|live| live.dirty) {
-            self.dirty.push(conn);
-        }
-    }
-
     pub(super) fn shutting_down_error() -> Error {
         Error::Config("the reactor is shutting down")
     }

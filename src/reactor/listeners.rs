@@ -17,9 +17,7 @@ use crate::connection::Halt;
 use crate::error::Error;
 use crate::handler::Handler;
 use crate::id::{ConnId, ListenerId};
-use crate::net::{
-    AcceptVerdict, ListenOptions, Listener, ToAddresses, accept_verdict, is_lack_of_descriptors,
-};
+use crate::net::{AcceptVerdict, ListenOptions, Listener, accept_verdict, is_lack_of_descriptors};
 use crate::time::{TimerKey, deadline};
 
 /// The first pause of a listener when descriptors or memory have run out, and the longest.
@@ -40,12 +38,6 @@ impl fmt::Display for Listening {
     /// The address.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.address.fmt(f)
-    }
-}
-
-impl ToAddresses for Listening {
-    fn to_addresses(&self) -> Result<Vec<Address>, Error> {
-        Ok(vec![self.address.clone()])
     }
 }
 

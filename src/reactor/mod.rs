@@ -70,6 +70,12 @@ use crate::limits::Limits;
 use crate::net::{ListenOptions, Ready, ToAddresses};
 use crate::stats::Stats;
 
+impl ToAddresses for Listening {
+    fn to_addresses(&self) -> Result<Vec<crate::address::Address>, Error> {
+        Ok(vec![self.address.clone()])
+    }
+}
+
 /// An event loop of one thread: listeners, connections, timers, and the handler that they serve.
 ///
 /// Make one with [`new`](Reactor::new) or [`builder`](Reactor::builder), give it something to do with

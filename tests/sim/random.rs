@@ -390,7 +390,7 @@ fn anything(world: &World) {
 
     let mut crowd = world.crowd(&at, 5, move |_, n| message(seed, n));
     for _ in 0..4 {
-        crowd.live(8);
+        crowd.live(6);
         if let Some(mut roll) = dice.chance(3) {
             let own = server.with(|cx| cx.connections().first().copied());
             let mut reactor = server.reactor();

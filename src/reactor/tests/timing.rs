@@ -431,21 +431,3 @@ impl Rig {
         }
     }
 }
-
-#[test]
-fn a_frame_that_stood_still_while_its_connection_was_paused_has_its_deadline_again() {
-    let mut limits = Limits::default();
-    limits.frame_timeout = Some(Duration::from_secs(2));
-    let mut rig = echo_rig(limits);
-    let peer = rig.client();
-    let conn = rig.open()[0];
-    peer.send(&frame(b"begun")[..6]);
-    rig.settle();
-    rig.cx().pause(conn);
-    rig.pass(Duration::from_secs(3));
-    assert_eq!(rig.open(), [conn], "it is not read");
-    rig.cx().resume(conn);
-    rig.settle();
-    rig.pass(Duration::from_secs(3));
-    assert_eq!(rig.closes(), ["frame_timeout"]);
-}
