@@ -279,6 +279,8 @@ fn the_blocking_client_tells_a_cut_from_an_end() {
         stream.flush().expect("it is taken");
         // Its answers still come.
         assert_eq!(recv(stream), b"still");
+        let (rest, end) = read_to_end(stream);
+        assert!(rest.is_empty() && end.is_ok(), "{end:?}");
     });
     assert_eq!(client.recv().expect("an end in order"), None);
     assert!(!client.is_open());
