@@ -9,7 +9,7 @@ use super::pace::Callback;
 use super::{Context, Reactor};
 use crate::address::Address;
 use crate::handler::{Admission, Handler};
-use crate::id::ListenerId;
+use crate::id::{ConnId, ListenerId};
 use crate::net::Stream;
 
 impl<H: Handler> Context<H> {
@@ -17,6 +17,59 @@ impl<H: Handler> Context<H> {
     pub(super) fn refuse(&mut self, peer: &Address, why: &str) {
         self.stats.refused += 1;
         debug!("refused {peer}: {why}");
+    }
+
+    /// Whether there is no place for a client, wherever it comes from.
+    pub(super) fn is_full(&self) -> bool {
+        self.connected() + self.greeted() >= self.connections_max || self.is_over_memory()
+    }
+
+    /// Why there is no place for one more client, if so.
+    pub(super) fn full_for(&self, listener: ListenerId, peer: &Address) -> Option<&'static str> {
+        let limits = &self.limits;
+        if self.connected() + self.greeted() >= self.connections_max {
+            return Some("there are as many connections as may be");
+        }
+        let entry =
+            self.listeners.get(listener.slot as usize).filter(|l| l.generation == listener.generation);
+        if entry.is_some_and(|l| l.connections >= l.connections_max) {
+            return Some("its listener has as many connections as may be");
+        }
+        if limits.connections_per_source.is_some_and(|max| self.sources.count(peer) >= max) {
+            return Some("its address has as many connections as may be");
+        }
+        self.is_over_memory().then_some("more is held than the memory limit")
+    }
+
+    /// Counts an accepted connection in, or out again, where that is limited.
+    pub(super) fn count_accepted(&mut self, conn: ConnId, comes: bool) {
+        let Context { table, listeners, sources, limits, seat, .. } = self;
+        let Some(live) = table.get(conn) else { return };
+        let Some(id) = live.listener else { return };
+        if !comes {
+            if let Some(seat) = seat {
+                seat.free_place();
+            }
+        }
+        if limits.connections_per_source.is_some() {
+            if comes { sources.add(&live.peer) } else { sources.remove(&live.peer) }
+        }
+        if let Some(entry) = listeners.get_mut(id.slot as usize).filter(|e| e.generation == id.generation) {
+            if comes { entry.connections += 1 } else { entry.connections -= 1 }
+        }
+    }
+
+    /// Connections that count: those that have ended and wait for the end of the turn do not.
+    fn connected(&self) -> usize {
+        self.table.live() - self.ending.len() - self.dials_failed.len()
+    }
+
+    /// Clients that have not said yet who they are.
+    fn greeted(&self) -> usize {
+        #[cfg(feature = "proxy-protocol")]
+        return self.greetings.len();
+        #[cfg(not(feature = "proxy-protocol"))]
+        0
     }
 }
 

@@ -218,7 +218,7 @@ mod books {
             );
             holds!(
                 !(Phase::Open..Phase::Ended).contains(&phase)
-                    || live.outbox.is_empty()
+                    || !live.has_output()
                     || !live.writable
                     || live.dirty
                     || live.rated.is_held(),
@@ -230,14 +230,12 @@ mod books {
                 _ => false,
             };
             holds!(
-                !done || !live.outbox.is_empty() || live.dirty,
+                // Under TLS the last word may wait for room.
+                !done || live.has_output() || live.dirty || (live.stream.is_sealed() && !live.writable),
                 "{conn} has nothing left to wait for, and is not ended"
             );
             holds!(
-                live.dirty
-                    || phase != Phase::Open
-                    || live.output != OurSide::Ending
-                    || !live.outbox.is_empty(),
+                live.dirty || phase != Phase::Open || live.output != OurSide::Ending || live.has_output(),
                 "{conn} has nothing left to send, and its side is not shut"
             );
             if !live.dirty && phase < Phase::Ended {
