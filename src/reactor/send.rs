@@ -129,7 +129,7 @@ impl<H: Handler> Context<H> {
                 let (sent, waiting) = (live.appended(to, limits, dirty), live.outbox.bytes());
                 if *current == Some(to) && *frame_len > 0 && sent == Sent::Queued {
                     if *replied {
-                        self.begin_replies(to, waiting);
+                        self.begin_replies(to, len, waiting);
                     } else {
                         *replied = len > 0;
                     }

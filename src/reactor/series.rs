@@ -4,7 +4,7 @@ use log::trace;
 
 use super::Context;
 use super::broadcast::{Broadcast, Encoded};
-use super::send::{BY_REFERENCE, DropReason, Sent};
+use super::send::{DropReason, Sent};
 use crate::buffer::Label;
 use crate::codec::{Codec, Output};
 use crate::handler::{Handler, Outgoing};
@@ -12,6 +12,8 @@ use crate::id::ConnId;
 
 /// How many bytes are gathered at most. Far below any mark, so that no judgement could turn out otherwise in the meantime.
 const GATHER_MAX: usize = 16 * 1024;
+/// A reply longer than this is not gathered: copying it twice would cost more than judging it does.
+const REPLY_MAX: usize = 1024;
 
 /// A row of messages to the same receivers, who were judged when it began. For the next ones the outcome is known without a
 /// look, so that they are encoded behind each other here. Whatever touches a connection ends the series first
@@ -125,9 +127,12 @@ impl<H: Handler> Context<H> {
         codec.filter(|_| count > 1).map(|codec| (codec.clone(), count))
     }
 
-    /// Begins a series after the second reply to messages of one read; so many bytes wait by now.
+    /// Begins a series after the second reply to messages of one read, which had `len` bytes; so many bytes wait by now.
     #[inline(never)]
-    pub(super) fn begin_replies(&mut self, conn: ConnId, waiting: usize) {
+    pub(super) fn begin_replies(&mut self, conn: ConnId, len: usize, waiting: usize) {
+        if len > REPLY_MAX {
+            return;
+        }
         let room = self.limits.high_mark.saturating_sub(waiting).min(GATHER_MAX);
         self.series.begin(Receivers::Sender { conn, room });
     }
@@ -172,7 +177,7 @@ impl<H: Handler> Context<H> {
         };
         let room = *room;
         let from = series.bytes.len();
-        let mut out = Output::new(&mut series.bytes, BY_REFERENCE);
+        let mut out = Output::new(&mut series.bytes, REPLY_MAX);
         match live.codec.encode(message, &mut out) {
             Ok(()) if out.has_copied_all() => {
                 let end = series.bytes.len();

@@ -38,7 +38,7 @@ pub(crate) struct Session {
     failure: Option<Error>,
 }
 
-#[expect(clippy::large_enum_variant, reason = "both are large, and each session is in a box already")]
+#[allow(clippy::large_enum_variant, reason = "both are large, and each session is in a box already")]
 enum Side {
     Server(UnbufferedServerConnection),
     Client(UnbufferedClientConnection),
