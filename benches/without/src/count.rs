@@ -84,6 +84,14 @@ pub(crate) fn count(scenario: &Scenario, rounds: u64) -> Result<String, Failure>
     let wire = scenario.wire();
     let mut into = vec![0; wire.len()];
     let mut clients = Vec::new();
+    let mut idle = Vec::new();
+    while idle.len() < scenario.idle {
+        idle.push(Client::connect(address, &mut calls)?);
+        // Before more of them wait than the kernel lets.
+        while reactor.stats().open < idle.len() as u64 {
+            turn(&mut reactor)?;
+        }
+    }
     let messages_of = |rounds: u64| rounds * (scenario.clients() * scenario.burst) as u64;
     for round in 0..rounds {
         if round == 0 || scenario.is_churn() {
@@ -92,7 +100,7 @@ pub(crate) fn count(scenario: &Scenario, rounds: u64) -> Result<String, Failure>
                 clients.push(Client::connect(address, &mut calls)?);
             }
             if !scenario.is_churn() {
-                while reactor.stats().open < clients.len() as u64 {
+                while reactor.stats().open < (idle.len() + clients.len()) as u64 {
                     turn(&mut reactor)?;
                 }
             }
@@ -126,6 +134,6 @@ pub(crate) fn count(scenario: &Scenario, rounds: u64) -> Result<String, Failure>
     let messages = messages_of(rounds);
     let Calls { reads, writes, others } = calls;
     // What the end costs is not a message's, and what an allocator gives back then differs from run to run.
-    mem::forget((reactor, clients));
+    mem::forget((reactor, clients, idle));
     Ok(format!("messages={messages} reads={reads} writes={writes} others={others}"))
 }

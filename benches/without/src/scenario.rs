@@ -28,6 +28,8 @@ pub(crate) struct Scenario {
     pub(crate) burst: usize,
     /// With an idle deadline of a minute.
     deadline: bool,
+    /// So many more connections are there, and say nothing. Only where it is counted; `run idle` is for times.
+    pub(crate) idle: usize,
 }
 
 impl Scenario {
@@ -39,6 +41,7 @@ impl Scenario {
             size,
             burst,
             deadline: false,
+            idle: 0,
         };
         let echo = |name, connections, size, burst| of(name, Job::Echo, connections, size, burst);
         let to_all = |name, receivers, size, burst| of(name, Job::Broadcast, receivers, size, burst);
@@ -52,6 +55,7 @@ impl Scenario {
             echo("pipe-8k", 16, 8 << 10, 32),
             Scenario { deadline: true, ..echo("p2-deadline", 64, 64, 1) },
             Scenario { deadline: true, ..echo("p6-deadline", 1000, 64, 1) },
+            Scenario { idle: 5_000, ..echo("p2-crowd", 64, 64, 1) },
             of("churn", Job::Churn, 16, 64, 1),
             to_all("bcast", 500, 128, 16),
             to_all("bcast1", 500, 128, 1),
@@ -78,10 +82,12 @@ impl Scenario {
             format!("{} MiB", self.size >> 20)
         };
         let burst = if self.burst == 1 { String::new() } else { format!(", {} at a time", self.burst) };
+        let idle =
+            if self.idle == 0 { String::new() } else { format!(", beside {} idle connections", self.idle) };
         let deadline = if self.deadline { ", with an idle deadline" } else { "" };
         let connections = if self.connections == 1 { "connection" } else { "connections" };
         match self.job {
-            Job::Echo => format!("echo, {} {connections}, {size}{burst}{deadline}", self.connections),
+            Job::Echo => format!("echo, {} {connections}, {size}{burst}{deadline}{idle}", self.connections),
             Job::Broadcast => format!("broadcast to {} and the sender, {size}{burst}", self.connections),
             Job::Churn => format!("connect, one echo of {size}, close; {} at a time", self.connections),
         }
@@ -97,7 +103,7 @@ impl Scenario {
 
     /// Whether any machine's everyday number of descriptors suffices for both ends.
     pub(crate) fn is_small(&self) -> bool {
-        self.connections <= 200
+        self.connections <= 200 && self.idle == 0
     }
 
     /// All connections. Of a broadcast, the first is the sender.
