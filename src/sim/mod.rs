@@ -2,8 +2,8 @@
 //!
 //! *This needs the feature `sim`, which is for `dev-dependencies`.*
 //!
-//! A [`World`] has reactors and peers. The reactors are real ones: the same [`Reactor`](crate::Reactor),
-//! [`Handler`](crate::Handler), codecs, limits and timers. The peers do and expect what a test says. All runs on the test's
+//! A [`World`] has reactors and peers. The reactors are real ones: the same [`Reactor`],
+//! [`Handler`], codecs, limits and timers. The peers do and expect what a test says. All runs on the test's
 //! thread, nothing sleeps, and time jumps from one event to the next, so that an hour costs nothing.
 //!
 //! ```
