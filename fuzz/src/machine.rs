@@ -332,8 +332,10 @@ pub fn connection(data: &[u8]) {
             }
             2 => {
                 // To itself: both ends are its own.
+                // While it shuts down nothing is dialed, and the name is one of the gone.
+                let life = if reactor.context().is_shutting_down() { Life::Over } else { Life::Dialing };
                 let conn = reactor.connect(Dial::to(address), LengthPrefixed::default());
-                let before = reactor.handler_mut().life.insert(conn, Life::Dialing);
+                let before = reactor.handler_mut().life.insert(conn, life);
                 assert_eq!(before, None, "a name is given twice");
             }
             3..=5 => {
