@@ -5,14 +5,17 @@
 
 #[path = "common/reactor.rs"]
 mod common;
+#[path = "common/foreign.rs"]
+mod foreign;
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use common::*;
+use foreign::{Foreign, installed};
 use mainspring::codec::LengthPrefixed;
 use mainspring::pool::{Balance, ReactorPool};
 use mainspring::proxy_protocol::{Prefix, ProxyHeader, ProxyProtocol};
@@ -270,7 +273,8 @@ fn a_shutdown_waits_for_no_header() {
 fn a_proxy_on_a_unix_socket_is_trusted_by_the_rights_of_its_file() {
     use std::os::unix::net::UnixStream;
 
-    let path = std::env::temp_dir().join(format!("mainspring-{}-proxy", std::process::id()));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s");
     let (tells, told) = mpsc::channel();
     let (tester, events) = Tester::with_events(echo, move |cx, event| {
         if let Event::Opened(conn) = event {
@@ -374,21 +378,18 @@ fn a_full_reactor_hands_out_those_who_come_through_a_proxy() {
 
 /// HAProxy in front of a server: a port that speaks version 1 to it, and one that speaks version 2.
 struct HaProxy {
-    child: Child,
-    folder: std::path::PathBuf,
+    _child: Foreign,
+    _folder: tempfile::TempDir,
     ports: [SocketAddr; 2],
 }
 
 impl HaProxy {
     /// `None` where there is none, and says so.
     fn start(server: SocketAddr) -> Option<HaProxy> {
-        let there = Command::new("haproxy").arg("-v").stdout(Stdio::null()).stderr(Stdio::null()).status();
-        if !there.is_ok_and(|status| status.success()) {
-            println!("skipped: there is no haproxy here");
+        if !installed("haproxy", &["-v"]) {
             return None;
         }
-        let folder = std::env::temp_dir().join(format!("mainspring-{}-haproxy", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
+        let folder = tempfile::tempdir().unwrap();
         // Somebody may take a port that was free a moment ago.
         for _ in 0..5 {
             let held = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
@@ -401,36 +402,23 @@ impl HaProxy {
                  server s {server} send-proxy-v2 proxy-v2-options unique-id check inter 50ms\n",
                 ports[0], ports[1],
             );
-            let file = folder.join("haproxy.cfg");
+            let file = folder.path().join("haproxy.cfg");
             std::fs::write(&file, config).unwrap();
-            let mut child = Command::new("haproxy")
-                .arg("-db")
-                .arg("-f")
-                .arg(&file)
-                .stdout(Stdio::null())
-                .stderr(Stdio::piped())
-                .spawn()
-                .unwrap();
+            let mut command = Command::new("haproxy");
+            command.arg("-db").arg("-f").arg(&file).stdout(Stdio::null()).stderr(Stdio::piped());
+            let mut child = Foreign(command.spawn().unwrap());
             let up = wait_for("haproxy to listen or to end", || match child.try_wait().unwrap() {
                 Some(_) => Some(false),
                 None => ports.iter().all(|port| TcpStream::connect(port).is_ok()).then_some(true),
             });
             if up {
-                return Some(HaProxy { child, folder, ports });
+                return Some(HaProxy { _child: child, _folder: folder, ports });
             }
             let mut said = String::new();
             std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut said).unwrap();
             println!("haproxy does not start: {said}");
         }
         panic!("haproxy does not start");
-    }
-}
-
-impl Drop for HaProxy {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        drop(std::fs::remove_dir_all(&self.folder));
     }
 }
 

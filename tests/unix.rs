@@ -13,7 +13,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -27,31 +26,22 @@ use mainspring::{
     ListenOptions, Reactor, Reconnect, To,
 };
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+use tempfile::TempDir;
 
 fn codec() -> LengthPrefixed {
     LengthPrefixed::default()
 }
 
 /// A folder of a test's own, with a place for a socket. Gone when the test has passed.
-struct Folder(PathBuf);
+struct Folder(TempDir);
 
 impl Folder {
     fn new() -> Folder {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("mainspring-{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir_all(&path).unwrap();
-        Folder(path)
+        Folder(tempfile::tempdir().unwrap())
     }
 
     fn socket(&self) -> PathBuf {
-        self.0.join("s")
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
+        self.0.path().join("s")
     }
 }
 
@@ -209,7 +199,7 @@ fn what_is_no_socket_is_left_as_it_is() {
     fs::create_dir(folder.socket()).unwrap();
     assert!(reactor.listen(folder.socket(), codec()).is_err());
     assert!(folder.socket().is_dir());
-    let nowhere = folder.0.join("no such folder/s");
+    let nowhere = folder.0.path().join("no such folder/s");
     let error = reactor.listen(nowhere, codec()).unwrap_err();
     assert!(matches!(error, Error::Listen { source, .. } if source.kind() == ErrorKind::NotFound));
 }
@@ -248,7 +238,7 @@ fn the_file_goes_with_its_listener() {
     drop(reactor);
 
     // A relative path means the same file when the process has gone elsewhere: it is remembered from the root on.
-    let relative = folder.0.strip_prefix("/").unwrap().join("s");
+    let relative = folder.0.path().strip_prefix("/").unwrap().join("s");
     let up: PathBuf = std::env::current_dir().unwrap().components().skip(1).map(|_| "..").collect();
     let relative = up.join(relative);
     let mut reactor = Reactor::new(Tester::new(echo).0).unwrap();

@@ -200,25 +200,9 @@ mod tests {
 
     use std::os::unix::net::{UnixDatagram, UnixListener};
 
-    /// A folder of its own for each test, gone when it has passed.
-    struct Folder(PathBuf);
-
-    impl Folder {
-        fn new(test: &str) -> Folder {
-            let path = std::env::temp_dir().join(format!("mainspring-{}-{test}", std::process::id()));
-            fs::create_dir_all(&path).unwrap();
-            Folder(path)
-        }
-
-        fn socket(&self) -> PathBuf {
-            self.0.join("s")
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            drop(fs::remove_dir_all(&self.0));
-        }
+    /// Where a test's socket is.
+    fn socket_in(folder: &tempfile::TempDir) -> PathBuf {
+        folder.path().join("s")
     }
 
     fn remove(path: &Path) -> io::Result<()> {
@@ -227,8 +211,8 @@ mod tests {
 
     #[test]
     fn what_was_left_behind_is_removed() {
-        let folder = Folder::new("left");
-        let path = folder.socket();
+        let folder = tempfile::tempdir().unwrap();
+        let path = socket_in(&folder);
         drop(UnixListener::bind(&path).unwrap());
         remove(&path).unwrap();
         assert!(!path.exists());
@@ -237,8 +221,8 @@ mod tests {
 
     #[test]
     fn what_is_alive_or_no_socket_or_of_another_kind_is_left_alone() {
-        let folder = Folder::new("alone");
-        let path = folder.socket();
+        let folder = tempfile::tempdir().unwrap();
+        let path = socket_in(&folder);
         let refused = |what: &str| {
             let error = remove(&path).expect_err(what);
             assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{what}: {error}");
@@ -253,16 +237,16 @@ mod tests {
         drop(datagrams);
         fs::write(&path, "text").unwrap();
         refused("a file");
-        drop(UnixListener::bind(folder.0.join("other")).unwrap());
-        std::os::unix::fs::symlink(folder.0.join("other"), &path).unwrap();
+        drop(UnixListener::bind(folder.path().join("other")).unwrap());
+        std::os::unix::fs::symlink(folder.path().join("other"), &path).unwrap();
         refused("a link to one that was left");
-        assert!(folder.0.join("other").exists());
+        assert!(folder.path().join("other").exists());
     }
 
     #[test]
     fn a_file_is_removed_by_who_made_it_alone() {
-        let folder = Folder::new("made");
-        let path = folder.socket();
+        let folder = tempfile::tempdir().unwrap();
+        let path = socket_in(&folder);
         let options = ListenOptions::default();
         let (socket, file) = listen(&path, &options).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
@@ -294,8 +278,8 @@ mod tests {
 
     #[test]
     fn a_name_comes_back_as_it_was_given() {
-        let folder = Folder::new("names");
-        let path = folder.socket();
+        let folder = tempfile::tempdir().unwrap();
+        let path = socket_in(&folder);
         let listener = UnixListener::bind(&path).unwrap();
         assert_eq!(address(&listener.local_addr().unwrap()), Address::Unix(path));
         let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();

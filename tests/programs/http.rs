@@ -2,11 +2,13 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use tempfile::TempDir;
+
+use super::foreign::{Foreign, installed};
 use super::support::{Bound, PATIENCE, Peer, Program, expect_count};
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -343,13 +345,10 @@ fn curl_is_served() {
     let url = |path: &str| format!("http://{}{path}", server.address());
     let curl =
         |arguments: &[&str]| Command::new("curl").args(["-sS", "--max-time", "20"]).args(arguments).output();
-    let hello = match curl(&[&url("/"), &url("/?again")]) {
-        Ok(output) => output,
-        Err(error) => {
-            println!("skipped: no curl here: {error}");
-            return;
-        }
-    };
+    if !installed("curl", &["--version"]) {
+        return;
+    }
+    let hello = curl(&[&url("/"), &url("/?again")]).expect("it is installed");
     assert_eq!(String::from_utf8_lossy(&hello.stdout), HELLO.repeat(2), "{hello:?}");
     let body = "x".repeat(100_000);
     for header in ["Transfer-Encoding: chunked", "Expect: 100-continue", "Connection: close"] {
@@ -391,18 +390,20 @@ fn nginx_in_front_is_served() {
 
 /// An nginx that passes everything on, in the foreground, with files of its own.
 struct Nginx {
-    child: Child,
+    _child: Foreign,
     address: SocketAddr,
-    folder: PathBuf,
+    _folder: TempDir,
 }
 
 impl Nginx {
     fn before(upstream: SocketAddr) -> Option<Nginx> {
-        let folder = std::env::temp_dir().join(format!("mainspring-nginx-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a temporary folder");
+        if !installed("nginx", &["-v"]) {
+            return None;
+        }
+        let folder = tempfile::tempdir().expect("a temporary folder");
         // A port that was free a moment ago.
         let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
-        let path = folder.display();
+        let path = folder.path().display();
         let settings = format!(
             "daemon off; master_process off; pid {path}/pid; error_log stderr;
              events {{ worker_connections 64; }}
@@ -417,17 +418,16 @@ impl Nginx {
                  }}
              }}"
         );
-        let file = folder.join("nginx.conf");
+        let file = folder.path().join("nginx.conf");
         std::fs::write(&file, settings).expect("it can be written");
-        let started =
-            Command::new("nginx").arg("-p").arg(&folder).arg("-c").arg(&file).stderr(Stdio::null()).spawn();
-        let mut child = match started {
-            Ok(child) => child,
-            Err(error) => {
-                println!("skipped: no nginx here: {error}");
-                return None;
-            }
-        };
+        let started = Command::new("nginx")
+            .arg("-p")
+            .arg(folder.path())
+            .arg("-c")
+            .arg(&file)
+            .stderr(Stdio::null())
+            .spawn();
+        let mut child = Foreign(started.expect("it is installed"));
         let bound = Bound::new(PATIENCE);
         while TcpStream::connect(address).is_err() {
             if let Some(status) = child.try_wait().expect("it is our child") {
@@ -437,16 +437,7 @@ impl Nginx {
             assert!(!bound.is_over(), "nginx listens");
             thread::park_timeout(Duration::from_millis(20));
         }
-        Some(Nginx { child, address, folder })
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = std::fs::remove_dir_all(&self.folder);
+        Some(Nginx { _child: child, address, _folder: folder })
     }
 }
 
@@ -454,13 +445,11 @@ impl Drop for Nginx {
 fn wrk_finds_no_error() {
     let server = Program::serve("http", "");
     let url = format!("http://{}/", server.address());
-    let output = match Command::new("wrk").args(["-t1", "-c50", "-d1s", "--timeout", "20s", &url]).output() {
-        Ok(output) => output,
-        Err(error) => {
-            println!("skipped: no wrk here: {error}");
-            return;
-        }
-    };
+    if !installed("wrk", &["-v"]) {
+        return;
+    }
+    let output = Command::new("wrk").args(["-t1", "-c50", "-d1s", "--timeout", "20s", &url]).output();
+    let output = output.expect("it is installed");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("Requests/sec:"), "{output:?}");
     assert!(!said.contains("Socket errors") && !said.contains("Non-2xx"), "{said}");

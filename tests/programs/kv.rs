@@ -2,11 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use super::support::{Bound, PATIENCE, Peer, Program, expect_count, installed, join, noise};
+use super::foreign::{Foreign, installed};
+use super::support::{Bound, PATIENCE, Peer, Program, expect_count, join, noise};
 
 fn array(words: &[impl AsRef<[u8]>]) -> Vec<u8> {
     let mut wire = format!("*{}\r\n", words.len()).into_bytes();
@@ -280,7 +281,7 @@ fn it_has_one_framing() {
 
 /// A redis-server of ours. It is killed when this is dropped.
 struct Redis {
-    child: Child,
+    child: Foreign,
     address: SocketAddr,
 }
 
@@ -288,7 +289,6 @@ impl Redis {
     /// Starts one that keeps nothing, on a free port of the loopback. `None` where it is not installed.
     fn start() -> Option<Redis> {
         if !installed("redis-server", &["--version"]) {
-            println!("skipped: no redis-server here");
             return None;
         }
         // Somebody else may take the port before it does.
@@ -307,7 +307,7 @@ impl Redis {
             .stdout(Stdio::null())
             .spawn()
             .expect("it is installed");
-        let mut redis = Redis { child, address };
+        let mut redis = Redis { child: Foreign(child), address };
         let bound = Bound::new(PATIENCE);
         while !bound.is_over() && redis.child.try_wait().expect("it is our child").is_none() {
             if TcpStream::connect(address).is_ok() {
@@ -316,14 +316,6 @@ impl Redis {
             thread::park_timeout(Duration::from_millis(10));
         }
         None
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -489,7 +481,6 @@ fn it_complains_as_redis_does() {
 /// What a program of redis's prints when it is told to talk to `server`.
 fn run(program: &str, server: &Program, arguments: &str, input: &[u8]) -> Option<String> {
     if !installed(program, &["--version"]) {
-        println!("skipped: no {program} here");
         return None;
     }
     let mut child = Command::new(program)

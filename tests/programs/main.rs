@@ -10,6 +10,8 @@ mod echo;
 #[cfg(feature = "metrics")]
 #[path = "../common/exposition.rs"]
 mod exposition;
+#[path = "../common/foreign.rs"]
+mod foreign;
 mod http;
 mod kv;
 mod latency;

@@ -480,17 +480,6 @@ pub(crate) fn expect_count(stats: &Value, key: &str, count: u64) {
     assert_eq!(value, Some(count), "{key} in {stats}");
 }
 
-/// Whether a program of others is here, to be talked to. It is asked with arguments that make it end at once.
-pub(crate) fn installed(program: &str, arguments: &[&str]) -> bool {
-    let command = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    command.is_ok()
-}
-
 /// Whatever it is, it is joined within the bound of its own waits.
 #[track_caller]
 pub(crate) fn join<T: Debug>(thread: JoinHandle<T>) -> T {

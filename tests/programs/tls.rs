@@ -34,27 +34,26 @@ fn options_that_belong_together_are_asked_for_together() {
 mod with {
     use std::fs;
     use std::io::Write;
-    use std::path::PathBuf;
 
     use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, KeyPair};
+    use tempfile::TempDir;
 
     use super::super::support::{Ended, Program, expect_count};
 
     /// Certificates of one test: `ca.pem`, and `NAME.pem` with `NAME.key` for each name.
     struct Files {
-        folder: PathBuf,
+        folder: TempDir,
         authority: (Certificate, KeyPair),
     }
 
     impl Files {
-        fn new(test: &str) -> Files {
-            let folder = std::env::temp_dir().join(format!("mainspring-{test}-{}", std::process::id()));
-            fs::create_dir_all(&folder).expect("a folder");
+        fn new() -> Files {
+            let folder = tempfile::tempdir().expect("a folder");
             let mut params = CertificateParams::default();
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
             let key = KeyPair::generate().expect("a key");
             let certificate = params.self_signed(&key).expect("a certificate");
-            fs::write(folder.join("ca.pem"), certificate.pem()).expect("a file");
+            fs::write(folder.path().join("ca.pem"), certificate.pem()).expect("a file");
             Files { folder, authority: (certificate, key) }
         }
 
@@ -68,13 +67,7 @@ mod with {
         }
 
         fn path(&self, name: &str) -> String {
-            self.folder.join(name).to_str().expect("text").to_owned()
-        }
-    }
-
-    impl Drop for Files {
-        fn drop(&mut self) {
-            drop(fs::remove_dir_all(&self.folder));
+            self.folder.path().join(name).to_str().expect("text").to_owned()
         }
     }
 
@@ -87,7 +80,7 @@ mod with {
 
     #[test]
     fn client_and_server_speak_tls() {
-        let files = Files::new("speak");
+        let files = Files::new();
         files.issue("localhost");
         let (chain, key) = (files.path("localhost.pem"), files.path("localhost.key"));
         for reactors in [1, 2] {
@@ -112,7 +105,7 @@ mod with {
 
     #[test]
     fn latency_measures_a_server_of_tls() {
-        let files = Files::new("latency");
+        let files = Files::new();
         files.issue("localhost");
         let (chain, key) = (files.path("localhost.pem"), files.path("localhost.key"));
         let server = Program::serve("echo", &format!("--tls-cert {chain} --tls-key {key}"));
@@ -132,7 +125,7 @@ mod with {
 
     #[test]
     fn a_server_may_want_certificates_of_its_clients() {
-        let files = Files::new("clients");
+        let files = Files::new();
         files.issue("localhost");
         files.issue("somebody");
         let (chain, key, ca) =
@@ -152,7 +145,7 @@ mod with {
 
     #[test]
     fn files_that_are_no_good_are_one_line_that_names_them() {
-        let files = Files::new("files");
+        let files = Files::new();
         files.issue("localhost");
         let (chain, key, none) =
             (files.path("localhost.pem"), files.path("localhost.key"), files.path("none.pem"));

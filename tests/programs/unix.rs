@@ -6,25 +6,21 @@ use std::net::Shutdown;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process;
-use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tempfile::TempDir;
 
 use super::support::{PATIENCE, Program, expect_count, frame, many_frames, noise};
 
 /// A folder of a test's own, with a place for a socket. Gone when the test has passed.
-struct Folder(PathBuf);
+struct Folder(TempDir);
 
 impl Folder {
     fn new() -> Folder {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("mainspring-{}-p{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir_all(&path).expect("a folder");
-        Folder(path)
+        Folder(tempfile::tempdir().expect("a folder"))
     }
 
     fn path(&self) -> PathBuf {
-        self.0.join("s")
+        self.0.path().join("s")
     }
 
     /// As an address on a command line.
@@ -34,12 +30,6 @@ impl Folder {
 
     fn has_a_socket(&self) -> bool {
         fs::symlink_metadata(self.path()).is_ok_and(|found| found.file_type().is_socket())
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
     }
 }
 
@@ -130,10 +120,10 @@ fn a_file_that_is_no_socket_is_left_as_it_is() {
 
 #[test]
 fn what_cannot_be_a_socket_is_one_line() {
-    let long = format!("unix:/tmp/{}", "x".repeat(120));
+    let folder = Folder::new();
+    let long = format!("{}{}", folder.address(), "x".repeat(120));
     Program::start("echo", &format!("--listen {long}")).ended().expect_failure(&[&long, "bytes"]);
     Program::start("client", &long).ended().expect_failure(&[&long, "bytes"]);
-    let folder = Folder::new();
     let nobody = folder.address();
     Program::start("client", &nobody).ended().expect_failure(&[&nobody]);
     Program::start("tensor", &format!("send {nobody} 1")).ended().expect_failure(&[&nobody]);

@@ -123,9 +123,8 @@ fn the_identity_of_a_client_is_known() {
 #[test]
 fn certificates_are_changed_while_the_server_runs() {
     let authority = Authority::new();
-    let folder = std::env::temp_dir().join(format!("mainspring-tls-{}", std::process::id()));
-    fs::create_dir_all(&folder).expect("a folder");
-    let (chain, key) = (folder.join("chain.pem"), folder.join("key.pem"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let (chain, key) = (folder.path().join("chain.pem"), folder.path().join("key.pem"));
     let write = |issued: &Issued| {
         fs::write(&chain, &issued.chain).expect("a file");
         fs::write(&key, &issued.key).expect("a file");
@@ -148,7 +147,7 @@ fn certificates_are_changed_while_the_server_runs() {
     assert!(shown(&mut plain_client(&authority, server.address)) == der(&second));
     expect_echo(&mut old, b"still there");
 
-    fs::remove_dir_all(&folder).expect("our folder");
+    folder.close().expect("our folder");
     let error = certificates.reload().expect_err("no file");
     assert!(matches!(&error, Error::Read { path, .. } if *path == chain), "{error}");
     assert!(shown(&mut plain_client(&authority, server.address)) == der(&second));
@@ -189,9 +188,8 @@ fn tickets_are_written_though_nobody_sends() {
 
 #[test]
 fn files_that_are_no_good_are_named() {
-    let folder = std::env::temp_dir().join(format!("mainspring-pem-{}", std::process::id()));
-    fs::create_dir_all(&folder).expect("a folder");
-    let (chain, key) = (folder.join("chain.pem"), folder.join("key.pem"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let (chain, key) = (folder.path().join("chain.pem"), folder.path().join("key.pem"));
     let authority = Authority::new();
     let (one, other) = (authority.issue(&["one"]), authority.issue(&["other"]));
     let says = |what: &str| {
@@ -211,7 +209,6 @@ fn files_that_are_no_good_are_named() {
     let error = Connector::trusting_pem_file(&chain).expect_err("no root").to_string();
     assert!(error.contains("chain.pem"), "{error}");
     assert!(Connector::builder().build().expect_err("nobody is trusted").to_string().contains("no root"));
-    fs::remove_dir_all(&folder).expect("our folder");
 }
 
 #[test]

@@ -5,6 +5,8 @@
 
 #[path = "../common/reactor.rs"]
 mod common;
+#[path = "../common/foreign.rs"]
+mod foreign;
 
 mod agreed;
 mod certificates;

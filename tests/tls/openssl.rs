@@ -3,59 +3,31 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use mainspring::codec::Lines;
 use mainspring::{CloseReason, ConnId, Context, Dial, Handler, ListenOptions, Reactor};
+use tempfile::TempDir;
 
 use crate::certificates::{Authority, Issued};
 use crate::common::{turn_until, wait_for};
+use crate::foreign::{Foreign, installed};
 
-/// Whether there is one; says so when there is none.
-fn is_installed() -> bool {
-    let there = Command::new("openssl").arg("version").stdout(Stdio::null()).status().is_ok();
-    if !there {
-        println!("skipped: openssl is not installed");
-    }
-    there
+/// What `openssl` is to have in its folder.
+fn files(authority: &Authority, issued: &Issued) -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("a file");
+    write("ca.pem", &authority.pem());
+    write("chain.pem", &issued.chain);
+    write("key.pem", &issued.key);
+    folder
 }
 
-/// Files of one test.
-struct Files(PathBuf);
-
-impl Files {
-    fn new(name: &str, authority: &Authority, issued: &Issued) -> Files {
-        let folder = std::env::temp_dir().join(format!("mainspring-{name}-{}", std::process::id()));
-        fs::create_dir_all(&folder).expect("a folder");
-        fs::write(folder.join("ca.pem"), authority.pem()).expect("a file");
-        fs::write(folder.join("chain.pem"), &issued.chain).expect("a file");
-        fs::write(folder.join("key.pem"), &issued.key).expect("a file");
-        Files(folder)
-    }
-}
-
-impl Drop for Files {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
-    }
-}
-
-/// Ended with its test.
-struct Ended(Child);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
-fn openssl(files: &Files, arguments: &[&str]) -> Ended {
+fn openssl(folder: &TempDir, arguments: &[&str]) -> Foreign {
     let mut command = Command::new("openssl");
-    command.current_dir(&files.0).args(arguments);
+    command.current_dir(folder).args(arguments);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    Ended(command.spawn().expect("openssl starts"))
+    Foreign(command.spawn().expect("openssl starts"))
 }
 
 /// Answers lines, and notes how connections have ended.
@@ -91,12 +63,12 @@ impl Handler for Talker {
 
 #[test]
 fn a_client_of_openssl_is_served_and_hears_our_last_word() {
-    if !is_installed() {
+    if !installed("openssl", &["version"]) {
         return;
     }
     let authority = Authority::new();
     let issued = authority.issue(&["localhost"]);
-    let files = Files::new("s_client", &authority, &issued);
+    let files = files(&authority, &issued);
     for version in ["-tls1_3", "-tls1_2"] {
         let mut reactor = Reactor::new(Talker { echoes: true, ..Talker::default() }).expect("a poller");
         let options = ListenOptions::tls(issued.acceptor());
@@ -145,12 +117,12 @@ fn a_client_of_openssl_is_served_and_hears_our_last_word() {
 
 #[test]
 fn a_server_of_openssl_is_dialed() {
-    if !is_installed() {
+    if !installed("openssl", &["version"]) {
         return;
     }
     let authority = Authority::new();
     let issued = authority.issue(&["localhost"]);
-    let files = Files::new("s_server", &authority, &issued);
+    let files = files(&authority, &issued);
     for version in ["-tls1_3", "-tls1_2"] {
         // A port that is free now, and by all odds when it is used.
         let port =
